@@ -1,0 +1,203 @@
+"""The subcommands that need no index: `embed`, `eval`, and `info` and `verify`, which also know an index."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from lowclip_runtime.cli.options import bundle_option, json_option, provider_option, refuse_in_one_sentence
+from lowclip_runtime.cli.progress import progress
+
+_out_option = click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    help="Where to write: .npy (ids in FILE.ids.txt beside it) or .parquet.",
+)
+_batch_option = click.option("--batch-size", default=16, show_default=True, type=click.IntRange(min=1))
+
+
+@click.group()
+def embed() -> None:
+    """Write the embeddings of photos or texts to a file."""
+
+
+@embed.command("images")
+@click.argument("source", metavar="SRC")
+@bundle_option
+@_out_option
+@provider_option
+@_batch_option
+@refuse_in_one_sentence
+def embed_images(source: str, bundle: str | None, out: str, provider: str, batch_size: int) -> None:
+    """Embed the photos of the folder SRC, or, where SRC is -, those listed on standard input, one a line."""
+    from lowclip_runtime.clip import LowClip
+    from lowclip_runtime.embed import Watch, embed_folder_to, embed_images_to
+
+    clip = LowClip.open(bundle, provider, towers=("image",))
+    with progress("photo") as on_progress:
+        watch = Watch(on_failed=_tell_failed, on_progress=on_progress)
+        if source == "-":
+            paths = (os.fsdecode(line) for line in _lines(sys.stdin.buffer))
+            report = embed_images_to(clip, paths, out, batch_size=batch_size, watch=watch)
+        else:
+            report = embed_folder_to(clip, source, out, batch_size=batch_size, watch=watch)
+    click.echo(f"{out}: {report.written} photos embedded, {report.failed} left out", err=True)
+
+
+@embed.command("texts")
+@click.argument("source", metavar="SRC", type=click.File("rb"))
+@bundle_option
+@_out_option
+@provider_option
+@_batch_option
+@refuse_in_one_sentence
+def embed_texts(source: IO[bytes], bundle: str | None, out: str, provider: str, batch_size: int) -> None:
+    """Embed the lines of the text file SRC, or of standard input (SRC is -)."""
+    from lowclip_runtime.clip import LowClip
+    from lowclip_runtime.embed import Watch, embed_texts_to
+
+    clip = LowClip.open(bundle, provider, towers=("text",))
+    with progress("text") as on_progress:
+        watch = Watch(on_failed=_tell_failed, on_progress=on_progress)
+        texts = (line.decode("utf-8", "replace").removeprefix("\ufeff") for line in _lines(source))
+        report = embed_texts_to(clip, texts, out, batch_size=batch_size, watch=watch)
+    click.echo(f"{out}: {report.written} texts embedded, {report.failed} left out", err=True)
+
+
+@click.command("eval")
+@bundle_option
+@click.option(
+    "--pairs", required=True, metavar="TSV", help="Pairs file: image, caption, optional lang and split."
+)
+@click.option("--images", required=True, metavar="DIR", help="Folder that the image names are relative to.")
+@click.option("--lang", default=None, help="Only rows of this language.")
+@click.option("--split", default=None, help="Only rows of this split.")
+@provider_option
+@json_option
+@refuse_in_one_sentence
+def evaluate(
+    bundle: str | None,
+    pairs: str,
+    images: str,
+    lang: str | None,
+    split: str | None,
+    provider: str,
+    as_json: bool,
+) -> None:
+    """Measure a bundle's retrieval: R@1, R@5, R@10, mAP and median rank, in both directions.
+
+    The gallery is every distinct image of the pairs, each caption is one query, and ties count as misses.
+    """
+    from lowclip_runtime.clip import LowClip
+    from lowclip_runtime.evaluate import evaluate as evaluate_bundle
+    from lowclip_runtime.pairs import read_pairs
+
+    kept = read_pairs(pairs, lang=lang, split=split)
+    clip = LowClip.open(bundle, provider)
+    with progress("image") as on_progress:
+        result = evaluate_bundle(clip, kept, images, lang=lang, split=split, on_progress=on_progress)
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else _metrics_table(result))
+
+
+@click.command()
+@click.argument("path", required=False)
+@json_option
+@refuse_in_one_sentence
+def info(path: str | None, as_json: bool) -> None:
+    """Say what the bundle or index at PATH is [default: the shipped bundle], and what runs it here."""
+    from lowclip_runtime.describe import as_lines, describe_bundle, describe_runtime
+    from lowclip_runtime.shipped import shipped_bundle
+
+    told = _describe_index(path) if path and _is_index(path) else describe_bundle(path or shipped_bundle())
+    told = {**told, "runtime": describe_runtime()}
+    click.echo(json.dumps(told, ensure_ascii=False) if as_json else _table(as_lines(told)))
+
+
+@click.command()
+@click.argument("path", required=False)
+@click.option(
+    "--bundle", metavar="DIR", default=None, help="For an index: embed some of its photos again with it."
+)
+@provider_option
+@json_option
+@refuse_in_one_sentence
+def verify(path: str | None, bundle: str | None, provider: str, as_json: bool) -> None:
+    """Check the hashes and golden vectors of the bundle at PATH [default: the shipped one], or an index."""
+    from lowclip_runtime.describe import as_lines
+    from lowclip_runtime.schema import to_dict
+    from lowclip_runtime.shipped import shipped_bundle
+    from lowclip_runtime.verify import verify_bundle
+
+    if path and _is_index(path):
+        report = _verify_index(path, bundle, provider)
+    elif bundle is not None:
+        raise click.UsageError(f"--bundle goes with an index, and {path or 'the shipped bundle'} is a bundle")
+    else:
+        report = to_dict(verify_bundle(path or shipped_bundle(), provider))
+    click.echo(
+        json.dumps(report, ensure_ascii=False)
+        if as_json
+        else _table([("verified", "yes"), *as_lines(report)])
+    )
+
+
+def _is_index(path: str) -> bool:
+    """Whether `info` and `verify` should treat `path` as an index: its folder, or a server's URL."""
+    from lowclip_runtime.bundle import MANIFEST_NAME
+    from lowclip_runtime.errors import InputError
+    from lowclip_runtime.index_manifest import is_index
+
+    if "://" in path or is_index(path):
+        return True
+    if not (Path(path) / MANIFEST_NAME).is_file():
+        raise InputError(
+            f"{path} is neither a bundle nor an index: name a folder made by lowclip-export or lowclip index"
+        )
+    return False
+
+
+def _describe_index(path: str) -> dict[str, Any]:
+    from lowclip_runtime.index import describe_index
+
+    return describe_index(path)
+
+
+def _verify_index(path: str, bundle: str | None, provider: str) -> dict[str, Any]:
+    from lowclip_runtime.clip import LowClip
+    from lowclip_runtime.index import verify_index
+
+    clip = LowClip.open(bundle, provider, towers=("image",)) if bundle is not None else None
+    return verify_index(path, clip)
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Lines without their ends, which may be those of any system."""
+    return (line.rstrip(b"\r\n") for line in file)
+
+
+def _tell_failed(item: str, reason: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"left out: {item}: {reason}", file=sys.stderr)
+
+
+def _metrics_table(result: dict[str, Any]) -> str:
+    """Both directions as people read them: percent, and the size of the gallery beside every figure."""
+    sizes = {"text_to_image": result["gallery"], "image_to_text": result["queries"]}
+    lines = [f"{result['bundle']}  lang {result['lang'] or 'all'}  split {result['split'] or 'all'}", ""]
+    lines.append(f"{'':<15}{'gallery':>9}{'R@1':>8}{'R@5':>8}{'R@10':>8}{'mAP':>8}{'median rank':>13}")
+    for direction, size in sizes.items():
+        metrics = result[direction]
+        shares = "".join(f"{metrics[name]:>8.1%}" for name in ("R@1", "R@5", "R@10", "mAP"))
+        lines.append(f"{direction.replace('_', ' '):<15}{size:>9,}{shares}{metrics['median_rank']:>13g}")
+    return "\n".join(lines)
+
+
+def _table(lines: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)

@@ -1,0 +1,174 @@
+"""Walks a gallery and says what differs from what an index knows of it.
+
+Files are judged by name, size and time here; their content is read by `indexing.py`.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lowclip_runtime.errors import InputError
+
+# What Pillow reads, and the HEIC of phones, so that a photo it cannot read is reported and not overlooked.
+PHOTO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"),
+        *("tif", "tiff", "avif", "jp2", "heic", "heif", "ppm", "pgm"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A photo in the gallery: `path` below its root, with `/` between folders."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class Listing:
+    """What a walk found, sorted by path; `problems` are `(path, reason)` of what it could not look at."""
+
+    files: list[FoundFile] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What an index must do to match the gallery; `gone` are paths, `unchanged` counts the rest."""
+
+    new: list[FoundFile]
+    changed: list[FoundFile]
+    gone: list[str]
+    unchanged: int
+
+
+def gallery_root(folder: str | os.PathLike[str]) -> Path:
+    """The absolute folder without symlinks, by which an index knows the gallery.
+
+    Raises:
+        InputError: no such folder, or a name that is not UTF-8.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "no such folder"
+        raise InputError(f"{printable(path)}: {what}; name a folder of photos")
+    root = path.resolve()
+    if not _is_utf8(str(root)):
+        raise InputError(f"{printable(root)}: the folder's name is not UTF-8; rename it")
+    return root
+
+
+def walk(root: Path) -> Listing:
+    """Every photo below `root`, in order of path; hidden files and folders are left out.
+
+    Links are followed, and a folder reached a second time, by a link or a loop of links, is not walked again.
+    """
+    listing = Listing()
+    visited: set[tuple[int, int]] = set()
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        folders = _list_folder(root, below, visited, listing)
+        pending += sorted(folders, reverse=True)
+    listing.files.sort(key=lambda file: file.path)
+    listing.problems.sort()
+    return listing
+
+
+def changes(listing: Listing, known: Mapping[str, tuple[int, int]]) -> Changes:
+    """Compare a walk with what is indexed: `known` maps a path to its size in bytes and its mtime in ns.
+
+    What could not be looked at is not `gone`: it may only be out of reach for now.
+    """
+    new, changed, unchanged = [], [], 0
+    for file in listing.files:
+        if file.path not in known:
+            new.append(file)
+        elif known[file.path] != (file.size_bytes, file.mtime_ns):
+            changed.append(file)
+        else:
+            unchanged += 1
+    present = {file.path for file in listing.files}
+    unreachable = [path for path, _ in listing.problems]
+    gone = [path for path in known if path not in present and not _lies_below(path, unreachable)]
+    return Changes(new, changed, sorted(gone), unchanged)
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """The path as text that can be written anywhere: bytes that are not UTF-8 as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _list_folder(root: Path, below: str, visited: set[tuple[int, int]], listing: Listing) -> list[str]:
+    """Put the photos of one folder into `listing` and return its subfolders, as paths below `root`."""
+    try:
+        about = (root / below).stat()
+        if (about.st_dev, about.st_ino) in visited:
+            return []
+        visited.add((about.st_dev, about.st_ino))
+        with os.scandir(root / below) as opened:
+            entries = [entry for entry in opened if not entry.name.startswith(".")]
+    except OSError as error:
+        if not below:
+            raise InputError(f"{root}: {os_reason(error)}; name a folder of photos") from error
+        listing.problems.append((printable(below), os_reason(error)))
+        return []
+    folders = []
+    for entry in entries:
+        path = f"{below}/{entry.name}" if below else entry.name
+        if _is_folder(entry):
+            folders.append(path)
+        elif Path(entry.name).suffix.lower() in PHOTO_SUFFIXES:
+            _list_file(entry, path, listing)
+    return folders
+
+
+def _list_file(entry: os.DirEntry[str], path: str, listing: Listing) -> None:
+    try:
+        about = entry.stat()
+    except OSError as error:
+        listing.problems.append((printable(path), os_reason(error)))
+        return
+    if not _is_utf8(path):
+        listing.problems.append((printable(path), "its name is not UTF-8; rename it"))
+    elif not stat.S_ISREG(about.st_mode):
+        listing.problems.append((path, "neither a file nor a folder"))
+    else:
+        listing.files.append(FoundFile(path, about.st_size, about.st_mtime_ns))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def os_reason(error: OSError) -> str:
+    """Why a file could not be read, in a few words."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file, or a link to nothing"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if error.errno == errno.ELOOP:
+        return "a link that leads back to itself"
+    return error.strerror or str(error)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _lies_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)

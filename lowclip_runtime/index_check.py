@@ -1,0 +1,113 @@
+"""What an index is, and whether it is whole, for `lowclip info` and `verify`; searching is `index.py`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lowclip_runtime.clip import LowClip
+from lowclip_runtime.errors import ImageError, IndexFileError
+from lowclip_runtime.index_manifest import SHARD_NAME, check_same_bundle, read_index_manifest
+from lowclip_runtime.photo_record import PhotoRecord, record_id
+from lowclip_runtime.schema import to_dict
+from lowclip_runtime.shard import Point, Shard
+
+_NORM_TOLERANCE = 5e-3  # fp16 graphs give norms up to 1e-3 off
+_SAMPLE = 8  # photos embedded again, to see that the bundle still gives what is stored
+_LEAST_COSINE = 0.99  # another machine or provider rounds otherwise
+
+
+def describe_index(path: str | Path) -> dict[str, Any]:
+    """The manifest, the number of photos, the galleries with their numbers of photos, and the bytes on disk.
+
+    Raises:
+        IndexFileError: not an index, damaged, or open in another process.
+    """
+    path = Path(path)
+    manifest = read_index_manifest(path)
+    galleries: dict[str, int] = {}
+    shard = Shard.open(path / SHARD_NAME)
+    try:
+        for point in shard.scroll():
+            gallery = PhotoRecord.from_payload(point.payload).gallery
+            galleries[gallery] = galleries.get(gallery, 0) + 1
+    finally:
+        shard.close()
+    return {
+        "kind": "index",
+        "path": str(path),
+        **to_dict(manifest),
+        "photos": sum(galleries.values()),
+        "galleries": galleries,
+        "bytes": _bytes_on_disk(path),
+    }
+
+
+def verify_index(path: str | Path, clip: LowClip | None = None) -> dict[str, Any]:
+    """Read every photo's payload and embedding; with `clip`, also embed a few unchanged photos again.
+
+    Returns:
+        `photos` read, `embedded_again`, and the least cosine of those, `least_cosine` (None without any).
+
+    Raises:
+        IndexFileError: not an index, damaged, open in another process, or made with another bundle.
+    """
+    path = Path(path)
+    manifest = read_index_manifest(path)
+    if clip is not None:
+        check_same_bundle(path, manifest, clip.bundle_id, clip.name)
+    photos = 0
+    cosines: list[float] = []
+    shard = Shard.open(path / SHARD_NAME)
+    try:
+        for point in shard.scroll(with_embeddings=True):
+            record = PhotoRecord.from_payload(point.payload)
+            _check_point(path, point, record, manifest.dims)
+            photos += 1
+            if clip is not None and len(cosines) < _SAMPLE and _is_unchanged(record):
+                cosines += _cosine_now(path, point, record, clip)
+        if photos != len(shard):
+            raise _damaged(path, f"it counts {len(shard)} photos and holds {photos}")
+    finally:
+        shard.close()
+    return {"photos": photos, "embedded_again": len(cosines), "least_cosine": min(cosines, default=None)}
+
+
+def _check_point(path: Path, point: Point, record: PhotoRecord, dims: int) -> None:
+    embedding = point.embedding
+    assert embedding is not None
+    norm = float(np.linalg.norm(embedding))
+    if embedding.shape != (dims,) or not abs(norm - 1) <= _NORM_TOLERANCE:
+        raise _damaged(
+            path, f"the embedding of {record.absolute_path} has {embedding.size} numbers and norm {norm:.3g}"
+        )
+    if point.id != record_id(record.absolute_path):
+        raise _damaged(path, f"{record.absolute_path} is stored under the id of another photo")
+
+
+def _is_unchanged(record: PhotoRecord) -> bool:
+    try:
+        about = Path(record.absolute_path).stat()
+    except OSError:
+        return False
+    return (about.st_size, about.st_mtime_ns) == (record.size_bytes, record.mtime_ns)
+
+
+def _cosine_now(path: Path, point: Point, record: PhotoRecord, clip: LowClip) -> list[float]:
+    try:
+        again = clip.embed_images([record.absolute_path])[0]
+    except ImageError:
+        return []  # no longer readable: the next `lowclip index` says so
+    cosine = float(again @ point.embedding)
+    if cosine < _LEAST_COSINE:
+        raise _damaged(path, f"{record.absolute_path} now has another embedding, cosine {cosine:.3f}")
+    return [cosine]
+
+
+def _damaged(path: Path, what: str) -> IndexFileError:
+    return IndexFileError(f"{path} is damaged: {what}; delete it and build it again with: lowclip index")
+
+
+def _bytes_on_disk(path: Path) -> int:
+    """What the files take up; they are sparse, so that their sizes would say five times as much."""
+    return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file())

@@ -1,0 +1,125 @@
+"""The index's own `index.json`: which bundle its embeddings come from, beside the shard that holds them.
+
+This file knows the manifest's fields and when an index must be refused. The embeddings are `shard.py`.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowclip_runtime.errors import ConfigError, IndexFileError
+from lowclip_runtime.files import flush_tree
+from lowclip_runtime.schema import dumps, from_dict
+from lowclip_runtime.shard import ENGINE, Shard
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "index.json"
+SHARD_NAME = "shard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexManifest:
+    """Everything `index.json` says.
+
+    Attributes:
+        created: UTC date, `YYYY-MM-DD`.
+        engine: what wrote the shard; its format is tied to the release.
+        bundle_id, bundle_name: the bundle that made the embeddings and must embed the queries.
+        dims: length D of every embedding.
+    """
+
+    schema_version: int
+    created: str
+    engine: str
+    bundle_id: str
+    bundle_name: str
+    dims: int
+
+    def __post_init__(self) -> None:
+        if self.dims < 1:
+            raise ValueError(f"dims must be 1 or more, not {self.dims}")
+
+
+def is_index(path: str | Path) -> bool:
+    """Whether `path` claims to be an index; it may still be damaged."""
+    return (Path(path) / MANIFEST_NAME).is_file()
+
+
+def read_index_manifest(path: str | Path) -> IndexManifest:
+    """Read and check the manifest of the index at `path`.
+
+    Raises:
+        IndexFileError: not an index, damaged, or written by a newer version or another engine.
+    """
+    path = Path(path)
+    file = path / MANIFEST_NAME
+    if not file.is_file():
+        raise IndexFileError(_not_an_index(path))
+    try:
+        data = json.loads(file.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise IndexFileError(f"{file} cannot be read ({error}); {_rebuild(path)}") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise IndexFileError(
+            f"{file} has schema version {version}, this lowclip reads up to {SCHEMA_VERSION}; "
+            "upgrade it with: pip install --upgrade lowclip"
+        )
+    try:
+        manifest = from_dict(IndexManifest, data, str(file))
+    except ConfigError as error:
+        raise IndexFileError(f"{error}; {_rebuild(path)}") from error
+    if manifest.engine != ENGINE:
+        raise IndexFileError(
+            f"{path} was written by {manifest.engine}, this lowclip has {ENGINE}; {_rebuild(path)}"
+        )
+    return manifest
+
+
+def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[str, ...]) -> None:
+    """Make an empty index at `path`, whole or not at all; where another process was faster, its index stays.
+
+    Raises:
+        IndexFileError: `path` is there already and is not an empty folder.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise IndexFileError(_not_an_index(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as work:
+        new = Path(work) / "index"
+        new.mkdir()
+        Shard.create(new / SHARD_NAME, manifest.dims, lookup_keys)
+        (new / MANIFEST_NAME).write_text(dumps(manifest), "utf-8")
+        flush_tree(new)
+        # a plain rename and not `whole_folder`: it takes the place of nothing or of an empty folder only, so
+        # that the loser of a race cannot replace an index that the winner has open
+        try:
+            new.rename(path)
+        except OSError:
+            if not is_index(path):
+                raise
+
+
+def check_same_bundle(path: str | Path, manifest: IndexManifest, bundle_id: str, bundle_name: str) -> None:
+    """Refuse a bundle whose embeddings cannot be compared with those in the index.
+
+    Raises:
+        IndexFileError: naming both bundles.
+    """
+    if manifest.bundle_id != bundle_id:
+        raise IndexFileError(
+            f"{path} was made with the bundle {manifest.bundle_name!r} (id {manifest.bundle_id}), not with "
+            f"{bundle_name!r} (id {bundle_id}); name that one with --bundle, or build a new index"
+        )
+
+
+def _not_an_index(path: Path) -> str:
+    if not path.exists():
+        return f"{path}: no such index; make one with: lowclip index GALLERY --index {path}"
+    return f"{path} is not an index: it has no {MANIFEST_NAME}; name a folder made by lowclip index"
+
+
+def _rebuild(path: Path) -> str:
+    return f"delete {path} and build it again with: lowclip index"

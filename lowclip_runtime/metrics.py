@@ -1,0 +1,79 @@
+"""Retrieval metrics as pure functions: matrices in, numbers out.
+
+The protocol (one query a caption, the whole gallery, ties counted against us) is that of `lowclip eval` and
+`lowclip-train eval`; reading pairs is `pairs.py`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHUNK = 1024  # queries scored at a time, so that memory stays flat for any number of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalMetrics:
+    """Fractions in 0..1, and the median rank of the best relevant item (1 is the top)."""
+
+    recall_at_1: float
+    recall_at_5: float
+    recall_at_10: float
+    mean_average_precision: float
+    median_rank: float
+
+    def as_json(self) -> dict[str, float]:
+        """The field's own names, as DESIGN §6 prints them."""
+        return {
+            "R@1": self.recall_at_1,
+            "R@5": self.recall_at_5,
+            "R@10": self.recall_at_10,
+            "mAP": self.mean_average_precision,
+            "median_rank": self.median_rank,
+        }
+
+
+def retrieval_metrics(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], relevant: list[list[int]]
+) -> RetrievalMetrics:
+    """Metrics of ranking `gallery` (G, D) for each of `queries` (Q, D) by dot product.
+
+    Args:
+        relevant: for each query, the gallery rows that answer it; none may be empty.
+    """
+    if len(relevant) != len(queries) or not all(relevant):
+        raise ValueError("retrieval_metrics wants at least one relevant gallery row for every query")
+    best_ranks: list[float] = []
+    average_precisions: list[float] = []
+    for start in range(0, len(queries), _CHUNK):
+        scores = queries[start : start + _CHUNK] @ gallery.T  # (q, G)
+        for row, rows in zip(scores, relevant[start : start + _CHUNK], strict=True):
+            ranks = relevant_ranks(row, rows)
+            best_ranks.append(float(ranks[0]))
+            average_precisions.append(average_precision(ranks))
+    ranks_of_all = np.asarray(best_ranks)
+    return RetrievalMetrics(
+        recall_at_1=recall_at_k(ranks_of_all, 1),
+        recall_at_5=recall_at_k(ranks_of_all, 5),
+        recall_at_10=recall_at_k(ranks_of_all, 10),
+        mean_average_precision=float(np.mean(average_precisions)),
+        median_rank=float(np.median(ranks_of_all)),
+    )
+
+
+def relevant_ranks(scores: NDArray[np.float32], relevant: list[int]) -> NDArray[np.int64]:
+    """Ranks (R,) from 1 up of the relevant items, ascending; an irrelevant one of equal score goes before."""
+    of_relevant = np.sort(scores[relevant])[::-1]  # (R,)
+    irrelevant = np.sort(np.delete(scores, relevant))  # (G - R,)
+    ahead = len(irrelevant) - np.searchsorted(irrelevant, of_relevant, side="left")
+    return np.asarray(ahead + np.arange(1, len(of_relevant) + 1), np.int64)
+
+
+def average_precision(ranks: NDArray[np.int64]) -> float:
+    """Mean over the relevant items of precision at their rank; `ranks` ascending from 1."""
+    return float(np.mean(np.arange(1, len(ranks) + 1) / ranks))
+
+
+def recall_at_k(best_ranks: NDArray[np.float64], k: int) -> float:
+    """Share of queries whose best relevant item is among the first `k`."""
+    return float(np.mean(best_ranks <= k))

@@ -1,0 +1,80 @@
+"""Reader of `pairs.tsv`: tab-separated UTF-8 with a header, `image` and `caption`, optionally `lang`,
+`split`, `caption_id`. An image may stand in several rows. Evaluation, calibration and training read here.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowclip_runtime.errors import DatasetError
+
+COLUMNS = ("image", "caption", "lang", "split", "caption_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One image with one caption; the optional columns are empty strings where the file lacks them."""
+
+    image: str
+    caption: str
+    lang: str = ""
+    split: str = ""
+    caption_id: str = ""
+
+
+def read_pairs(path: str | Path, *, lang: str | None = None, split: str | None = None) -> list[Pair]:
+    """All rows of the file, or those of one language and one split.
+
+    Raises:
+        DatasetError: no such file, a bad header or row (named by its line), or no row that fits.
+    """
+    path = Path(path)
+    pairs = list(_parse(path))
+    kept = [p for p in pairs if lang in (None, p.lang) and split in (None, p.split)]
+    if not kept:
+        raise DatasetError(f"{path}: none of its {len(pairs)} rows has {_wanted(lang, split, pairs)}")
+    return kept
+
+
+def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
+    """Write `pairs` so that `read_pairs` gives them back."""
+    lines = ["\t".join(COLUMNS)]
+    for p in pairs:
+        fields = (p.image, p.caption, p.lang, p.split, p.caption_id)
+        lines.append("\t".join(" ".join(field.split()) if field else "" for field in fields))
+    Path(path).write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _parse(path: Path) -> Iterator[Pair]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: expected a tab-separated UTF-8 file of pairs ({error})") from error
+    # captions hold quotation marks as themselves, so the csv module's quoting is off
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    header = next(reader, [])
+    unknown = sorted(set(header) - set(COLUMNS))
+    if unknown or not {"image", "caption"} <= set(header):
+        raise DatasetError(
+            f"{path}, line 1: the header must name image and caption, and may name lang, split and "
+            f"caption_id, not {header}"
+        )
+    for row in reader:
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise DatasetError(
+                f"{path}, line {reader.line_num}: {len(header)} columns expected, {len(row)} found"
+            )
+        pair = Pair(**dict(zip(header, row, strict=True)))
+        if not pair.image or not pair.caption.strip():
+            raise DatasetError(f"{path}, line {reader.line_num}: image and caption must not be empty")
+        yield pair
+
+
+def _wanted(lang: str | None, split: str | None, pairs: list[Pair]) -> str:
+    asked = [f"lang {lang!r}" if lang is not None else "", f"split {split!r}" if split is not None else ""]
+    langs, splits = sorted({p.lang for p in pairs}), sorted({p.split for p in pairs})
+    return f"{' and '.join(filter(None, asked)) or 'a caption'} (it has lang {langs}, split {splits})"

@@ -1,0 +1,159 @@
+"""From any image a person may have to `pixel_values`; the only preprocessing in the project.
+
+`decode` turns a path, bytes, PIL image or array into an upright 8-bit RGB image, `resize` brings that to the
+spec's size and `normalize` to float. Training puts its augmentation between the first two; everything else
+calls `preprocess`. Which model wants what is `spec.py`.
+"""
+
+import io
+import os
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from lowclip_runtime.errors import ImageError
+from lowclip_runtime.spec import PreprocessSpec
+
+ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+
+# Where Pillow itself refuses to open (twice its bomb warning): 179 megapixels are 537 MB once decoded to RGB.
+MAX_PIXELS = 178_956_970
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def preprocess(images: Iterable[ImageInput], spec: PreprocessSpec) -> NDArray[np.float32]:
+    """Images → `pixel_values` (N, 3, size_px, size_px) float32.
+
+    Raises:
+        ImageError: one of the images cannot be decoded; the message names it.
+    """
+    resized = [resize(decode(image, spec), spec) for image in images]
+    empty = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
+    return normalize(np.stack(resized) if resized else empty, spec)
+
+
+def decode(image: ImageInput, spec: PreprocessSpec, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Any image → upright RGB `PIL.Image` of 8 bits, transparency on white, first frame of an animation.
+
+    A JPEG comes back no smaller than `spec.decode_scale` times what `spec` will resize it to, or in full.
+
+    Raises:
+        ImageError: not an image, damaged, truncated, or of more than `max_pixels` pixels.
+    """
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    name = _name(image)
+    try:
+        if isinstance(image, Image.Image):
+            _check_pixels(image.size, max_pixels)
+            return _to_upright_rgb(image)
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            _check_pixels(opened.size, max_pixels)
+            if spec.decode_scale and opened.format == "JPEG":
+                opened.draft("RGB", _draft_size(opened.size, spec))
+            return _to_upright_rgb(opened)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name}: {_reason(error)}") from error
+
+
+def resize(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
+    """Upright RGB image → (size_px, size_px, 3) uint8."""
+    target = (spec.size_px, spec.size_px)
+    resampling = _FILTERS[spec.interpolation]
+    box = None if spec.resize_mode == "squash" else _centre_box(image.size, spec.crop_pct)
+    return np.asarray(image.resize(target, resampling, box))
+
+
+def normalize(pixels: NDArray[np.uint8], spec: PreprocessSpec) -> NDArray[np.float32]:
+    """(N, size_px, size_px, 3) uint8 → `pixel_values` (N, 3, size_px, size_px) float32."""
+    scale = np.float32(1 / 255) / np.asarray(spec.std, np.float32)
+    shift = np.asarray(spec.mean, np.float32) / np.asarray(spec.std, np.float32)
+    return np.ascontiguousarray((pixels * scale - shift).transpose(0, 3, 1, 2))  # (N, 3, H, W)
+
+
+def _name(image: ImageInput) -> str:
+    """What an error message calls the image.
+
+    Raises:
+        ImageError: it is nothing that could be an image.
+    """
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image)
+    if isinstance(image, bytes | Image.Image):
+        return "the given bytes" if isinstance(image, bytes) else "the given PIL image"
+    raise ImageError(f"an image must be a path, bytes, PIL image or array, not {type(image).__name__}")
+
+
+def _from_array(array: NDArray[np.uint8]) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ImageError(
+            f"an image array must be uint8 of shape (H, W, 3), not {array.dtype} of shape {array.shape}"
+        )
+    return Image.fromarray(array)
+
+
+def _to_upright_rgb(image: Image.Image) -> Image.Image:
+    """Load the first frame, apply the EXIF orientation and bring any mode to 8-bit RGB."""
+    if image.size[0] == 0 or image.size[1] == 0:
+        raise ImageError("the image has no pixels")
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "RGB" and "transparency" not in upright.info:
+        return upright
+    if upright.mode in ("I", "F") or upright.mode.startswith("I;"):
+        return _from_deep_grey(upright)
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return upright.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """16-bit, 32-bit and float grey → RGB; the range is read from the values, the modes do not say it."""
+    values = np.asarray(image, np.float64)
+    top = values.max(initial=0.0, where=np.isfinite(values))
+    values = np.nan_to_num(values, nan=0.0, posinf=top, neginf=0.0)
+    full_scale = 1.0 if image.mode == "F" and top <= 1 else 255.0 if top <= 255 else max(65535.0, top)
+    grey = np.clip(values * (255 / full_scale), 0, 255).round().astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
+        raise ImageError(
+            f"the image has {size[0]}×{size[1]} pixels, the limit is {max_pixels:,} in all; shrink it first"
+        )
+
+
+def _draft_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
+    """The least size JPEG may be decoded to, in the picture's own aspect ratio."""
+    target = spec.decode_scale * spec.size_px / spec.crop_pct
+    shrink = target / min(size)
+    return (max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink)))
+
+
+def _centre_box(size: tuple[int, int], crop_pct: float) -> tuple[float, float, float, float]:
+    """The centred square that `shortest` keeps, in source pixels."""
+    side = min(size) * crop_pct
+    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+    return (left, top, left + side, top + side)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "a folder, not an image file"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"the image has more than the limit of {MAX_PIXELS:,} pixels; shrink it first"
+    if "cannot identify image file" in str(error):
+        return "not an image in a format that can be read"
+    return str(error) or type(error).__name__

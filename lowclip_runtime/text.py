@@ -1,0 +1,119 @@
+"""From a caption or query to `input_ids` and `attention_mask`.
+
+`normalize_text` is the project's one text normalization (Azerbaijani casing, typographic marks, white space);
+`Tokenizer` applies it, then a Hugging Face `tokenizer.json`. Training and serving call the same code.
+Trimming a vocabulary is the export package's work.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as HfTokenizer
+
+from lowclip_runtime.errors import ConfigError, TextError
+from lowclip_runtime.spec import TextSpec
+
+# mBERT's vocabulary holds none of these, and people's phones write all of them.
+_TYPOGRAPHIC = str.maketrans(
+    {
+        "“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"',
+        "‘": "'", "’": "'", "‚": "'", "‛": "'", "ʼ": "'", "`": "'", "´": "'",
+        "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "―": "-", "−": "-",
+        "…": "...", "\u00ad": None, "\u200b": None, "\u200c": None, "\u200d": None, "\ufeff": None,
+    }
+)  # fmt: skip
+_AZERBAIJANI_LETTERS = re.compile("[əğışçöüƏĞİŞÇÖÜ]")
+_AZERBAIJANI_LOWER = str.maketrans({"İ": "i", "I": "ı"})
+_SPACES = re.compile(r"\s+")
+# A caption is a few hundred characters; what lies beyond this cannot reach `max_tokens`, it only costs time.
+_CHARACTERS_PER_TOKEN = 32
+
+
+def normalize_text(text: str, spec: TextSpec) -> str:
+    """One caption or query as the tokenizer should see it, `spec.prefix` included.
+
+    `str.lower` alone turns İ into two code points and I into i, both wrong in Azerbaijani; so `azerbaijani`
+    lowers İ → i, and I → ı where the text holds a letter that English does not have.
+
+    Raises:
+        TextError: `text` is not a string, or empty once white space is removed.
+    """
+    if not isinstance(text, str):
+        raise TextError(f"a text must be a string, not {type(text).__name__}")
+    cut = text[: spec.max_tokens * _CHARACTERS_PER_TOKEN]
+    clean = unicodedata.normalize("NFC", cut).translate(_TYPOGRAPHIC)
+    clean = _SPACES.sub(" ", clean).strip()
+    if not clean:
+        raise TextError("the text is empty; write a word or a sentence to search for")
+    if spec.lowercase == "azerbaijani":
+        clean = lower_azerbaijani(clean)
+    return spec.prefix + clean
+
+
+def lower_azerbaijani(text: str) -> str:
+    """`text` in lower case by Azerbaijani rules where it is Azerbaijani, by the usual ones elsewhere."""
+    if _AZERBAIJANI_LETTERS.search(text):
+        text = text.translate(_AZERBAIJANI_LOWER)
+    return text.lower()
+
+
+class Tokenizer:
+    """A Hugging Face `tokenizer.json` with our normalization, truncation and padding.
+
+    Args:
+        path: the `tokenizer.json` file.
+        spec: what the text tower expects.
+
+    Raises:
+        ConfigError: the file cannot be read as a tokenizer.
+    """
+
+    def __init__(self, path: str | Path, spec: TextSpec) -> None:
+        self.spec = spec
+        try:
+            self._tokenizer = HfTokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare Exception for every kind of bad file
+            raise ConfigError(f"{path}: not a readable tokenizer.json ({error})") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(spec.max_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many rows the text tower's embedding table must have."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Texts → one unpadded list of token ids each.
+
+        Raises:
+            TextError: a text is empty or not a string.
+        """
+        normalized = [self._normalize(texts, i) for i in range(len(texts))]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(normalized)]
+
+    def _normalize(self, texts: Sequence[str], position: int) -> str:
+        try:
+            return normalize_text(texts[position], self.spec)
+        except TextError as error:
+            if len(texts) == 1:
+                raise
+            raise TextError(f"texts[{position}]: {error}") from error
+
+    def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Texts → `input_ids`, `attention_mask`, both (N, L) int64, L the longest of the batch."""
+        return pad(self.token_ids(texts), self.spec.pad_token_id)
+
+
+def pad(token_ids: Sequence[Sequence[int]], pad_token_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of token ids → `input_ids`, `attention_mask`, both (N, L) int64, L the longest row."""
+    longest = max((len(row) for row in token_ids), default=0)
+    input_ids = np.full((len(token_ids), longest), pad_token_id, np.int64)  # (N, L)
+    attention_mask = np.zeros((len(token_ids), longest), np.int64)  # (N, L)
+    for i, row in enumerate(token_ids):
+        input_ids[i, : len(row)] = row
+        attention_mask[i, : len(row)] = 1
+    return input_ids, attention_mask

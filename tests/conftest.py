@@ -1,0 +1,29 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import pytest
+
+from lowclip_runtime.clip import LowClip
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle with answers that can be computed, see `tiny_bundle.py`; copy it before breaking it."""
+    from tiny_bundle import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tiny_bundle: Path) -> LowClip:
+    """`tiny_bundle` opened with two threads."""
+    return LowClip.open(tiny_bundle, threads=2)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> dict[str, Path]:
+    """A folder `photos` with one picture for each colour word, by word."""
+    from tiny_bundle import write_photos
+
+    return write_photos(tmp_path / "photos")

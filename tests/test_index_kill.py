@@ -1,0 +1,126 @@
+"""`kill -9` while indexing, at many moments: acknowledged photos survive, and a rerun completes the index."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowclip_runtime.clip import LowClip
+from lowclip_runtime.index import Index, verify_index
+
+PHOTOS = 480
+BATCH = 8
+KILLS = 8
+# prints the paths it embeds, and, once a batch is on the disk, how many photos are settled
+PROGRAM = """
+import sys
+from lowclip_runtime import indexing
+from lowclip_runtime.clip import LowClip
+from lowclip_runtime.index import Index
+
+indexing.BATCH_SIZE = int(sys.argv[4])
+real = LowClip.embed_each
+
+def told(self, images, *more):
+    images = list(images)
+    for image in images:
+        print("embeds", image.name, flush=True)
+    return real(self, images, *more)
+
+LowClip.embed_each = told
+with Index.open(sys.argv[2], LowClip.open(sys.argv[1], threads=1)) as index:
+    print("opened", len(index), flush=True)
+    index.add_folder(sys.argv[3], progress=lambda done, total: print("settled", done, total, flush=True))
+"""
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(PHOTOS):
+        pixels = np.random.default_rng(i).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i:03}.png")
+    return folder
+
+
+def start(bundle: Path, index: Path, gallery: Path) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", PROGRAM, bundle, index, gallery, str(BATCH)]
+    return subprocess.Popen(list(map(str, arguments)), stdout=subprocess.PIPE, text=True)
+
+
+def lines_until_killed(process: subprocess.Popen[str], after: int, delay_s: float) -> list[list[str]]:
+    """Kill the process `delay_s` after its batch number `after`; give every line it printed."""
+    assert process.stdout is not None
+    lines, settled = [], -1  # the first `settled` line only says how much there is to do
+    for line in process.stdout:
+        lines.append(line.split())
+        settled += line.startswith("settled")
+        if settled == after:
+            time.sleep(delay_s)
+            process.kill()
+            break
+    lines += [line.split() for line in process.stdout]
+    process.wait()
+    process.stdout.close()
+    return [line for line in lines if line]
+
+
+@pytest.mark.slow
+def test_killed_runs_lose_nothing_acknowledged_and_a_rerun_completes(
+    tmp_path: Path, tiny_bundle: Path, tiny_clip: LowClip, gallery: Path
+) -> None:
+    path = tmp_path / "photos.index"
+    chance = random.Random(5)
+    acknowledged = killed = 0
+    embedded: list[str] = []
+    for kill in range(KILLS):
+        process = start(tiny_bundle, path, gallery)
+        lines = lines_until_killed(process, after=kill % 3, delay_s=chance.choice([0, 0.002, 0.01, 0.03]))
+        if process.returncode == 0:  # a machine so fast that nothing was left to do
+            break
+        assert process.returncode == -9
+        killed += 1
+        opened = next(int(line[1]) for line in lines if line[0] == "opened")
+        assert opened >= acknowledged
+        acknowledged = opened + max(int(line[1]) for line in lines if line[0] == "settled")
+        embedded += [line[1] for line in lines if line[0] == "embeds"]
+    assert killed >= 4 and acknowledged > 0
+
+    with Index.open(path, tiny_clip) as index:
+        before = len(index)
+        assert before >= acknowledged
+        report = index.add_folder(gallery)
+        assert (report.added, report.unchanged, report.failed) == (PHOTOS - before, before, ())
+        found = index.search("it", k=2 * PHOTOS)
+        assert sorted(Path(hit.path).name for hit in found) == [f"{i:03}.png" for i in range(PHOTOS)]
+    assert verify_index(path, tiny_clip)["photos"] == PHOTOS
+    # only the batch that a kill interrupted is embedded a second time
+    assert len(embedded) - before <= KILLS * BATCH
+
+
+@pytest.mark.slow
+def test_killed_while_making_the_index_there_is_a_whole_one_or_none(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    path = tmp_path / "photos.index"
+    program = """
+import os, sys
+from lowclip_runtime.clip import LowClip
+from lowclip_runtime.index import Index
+from lowclip_runtime.shard import Shard
+
+real = Shard.create
+Shard.create = lambda *arguments: (real(*arguments), os.kill(os.getpid(), 9))
+Index.open(sys.argv[2], LowClip.open(sys.argv[1]))
+"""
+    result = subprocess.run([sys.executable, "-c", program, str(tiny_bundle), str(path)])
+    assert result.returncode == -9
+    assert not path.exists()
+    with Index.open(path, LowClip.open(tiny_bundle)) as index:
+        assert len(index) == 0

@@ -1,0 +1,166 @@
+"""The shard: exact search against numpy, reopening, replacing, looking up, and refusals in one sentence."""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lowclip_runtime import shard as shard_module
+from lowclip_runtime.errors import IndexFileError
+from lowclip_runtime.photo_record import record_id
+from lowclip_runtime.shard import ENGINE, Point, Shard
+
+DIMS = 16
+
+
+def embeddings(count: int) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = np.random.default_rng(7).standard_normal((count, DIMS)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return values
+
+
+def points(count: int) -> list[Point]:
+    rows = enumerate(embeddings(count))
+    return [Point(record_id(f"/{i}"), {"sha256": f"hash{i % 5}", "number": i}, row) for i, row in rows]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Shard]:
+    shard = Shard.open(path)
+    try:
+        yield shard
+    finally:
+        shard.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "index" / "shard"
+    path.parent.mkdir()
+    Shard.create(path, DIMS, ["sha256"])
+    with opened(path) as shard:
+        shard.upsert(points(40))
+        shard.flush()
+    return path
+
+
+def test_the_pinned_engine_is_the_one_the_format_is_named_after() -> None:
+    major, minor, _ = metadata.version("qdrant-edge-py").split(".")
+    assert f"qdrant-edge {major}.{minor}" == ENGINE
+
+
+def test_search_gives_what_numpy_gives(path: Path) -> None:
+    query = embeddings(41)[40]
+    scores = embeddings(40) @ query
+    with opened(path) as shard:
+        found = shard.search(query, 7)
+    assert [point.payload["number"] for point in found] == np.argsort(-scores)[:7].tolist()
+    # the engine sums the 16 products in another order: a few roundings of float32
+    np.testing.assert_allclose([point.score for point in found], np.sort(scores)[::-1][:7], atol=1e-6)
+
+
+def test_what_comes_back_is_bit_for_bit_what_was_stored(path: Path) -> None:
+    with opened(path) as shard:
+        stored = {point.id: point for point in shard.scroll(with_embeddings=True)}
+    assert sorted(stored) == sorted(point.id for point in points(40))
+    for point in points(40):
+        np.testing.assert_array_equal(stored[point.id].embedding, point.embedding)
+        assert stored[point.id].payload == point.payload
+
+
+def test_the_same_id_is_replaced_and_deleted_ones_are_gone(path: Path) -> None:
+    first, second, *_ = points(40)
+    with opened(path) as shard:
+        shard.upsert([Point(first.id, {"number": 1000}, second.embedding)])
+        shard.delete([second.id, record_id("/never stored")])
+        shard.flush()
+        assert len(shard) == 39
+    with opened(path) as shard:
+        assert len(shard) == 39
+        assert {point.id: point.payload for point in shard.scroll()}[first.id] == {"number": 1000}
+        assert second.id not in {point.id for point in shard.scroll()}
+
+
+def test_find_looks_up_several_values(path: Path) -> None:
+    with opened(path) as shard:
+        numbers = sorted(
+            point.payload["number"] for point in shard.find("sha256", ["hash1", "hash3", "none"])
+        )
+        assert list(shard.find("sha256", [])) == []
+    assert numbers == [i for i in range(40) if i % 5 in (1, 3)]
+
+
+def test_scroll_reads_page_after_page(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_module, "_PAGE", 7)
+    with opened(path) as shard:
+        assert sorted(point.payload["number"] for point in shard.scroll()) == list(range(40))
+
+
+def test_a_second_process_is_refused_until_the_first_closes(path: Path) -> None:
+    program = f"from lowclip_runtime.shard import Shard; Shard.open({str(path)!r}).close()"
+
+    def second_process() -> str:
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr
+
+    with opened(path):
+        last_line = second_process().strip().splitlines()[-1]
+        assert last_line.endswith(
+            "index is open in another process; close that one, or wait until it is done, and try again"
+        )
+    assert second_process() == ""
+
+
+@pytest.mark.parametrize("damage", ["garbage", "missing", "cut"])
+@pytest.mark.parametrize("name", ["segment.json", "payload_storage/config.json", "payload_index/config.json"])
+def test_a_damaged_file_is_one_sentence_or_heals(path: Path, name: str, damage: str) -> None:
+    (file,) = path.glob(f"segments/*/{name}")
+    if damage == "garbage":
+        file.write_bytes(b"\xff" * file.stat().st_size)
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    else:
+        file.unlink()
+    if (name, damage) == ("payload_index/config.json", "missing"):  # the engine writes a new one
+        with opened(path) as shard:
+            assert len(shard) == 40
+        return
+    with pytest.raises(
+        IndexFileError, match=r"^\S+/index is damaged \(.+\); delete it and build it again with"
+    ):
+        Shard.open(path)
+
+
+def test_a_panic_of_the_engine_is_one_sentence(path: Path) -> None:
+    (status,) = path.glob("segments/*/vector_storage/deleted/status.dat")
+    status.write_bytes(b"")
+    with pytest.raises(IndexFileError, match="is damaged"):
+        Shard.open(path)
+
+
+def test_a_missing_shard_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(IndexFileError, match="holds no embeddings"):
+        Shard.open(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_embeddings_of_another_length_are_refused(path: Path) -> None:
+    with opened(path) as shard, pytest.raises(IndexFileError, match="expected dim: 16, got 5"):
+        shard.search(np.ones(5, np.float32), 3)
+
+
+def test_an_almost_full_disk_stops_before_the_engine_writes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(path) as shard:
+        usage = shutil.disk_usage(path)._replace(free=10 << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(IndexFileError, match="has only 10 MB left"):
+            shard.upsert(points(41))
+        assert len(shard) == 40
