@@ -1,0 +1,66 @@
+"""All captions of a run: tokenized once, grouped by image and language, drawn reproducibly.
+
+The text teacher's view of them is `teacher.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lowclip_runtime.pairs import Pair
+from lowclip_runtime.text import Tokenizer
+from lowclip_train.augment import without_diacritics
+from lowclip_train.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One caption: its text and what the teacher reads for it (its English parallel, or itself)."""
+
+    text: str
+    teacher_text: str
+    token_ids: tuple[int, ...]
+    plain_token_ids: tuple[int, ...]  # as typed without diacritics
+
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """One photo with its captions by language."""
+
+    path: Path
+    captions: dict[str, list[Caption]]
+
+
+def captioned_images(dataset: Dataset, split: str, tokenizer: Tokenizer) -> list[CaptionedImage]:
+    """Every image of `split` that has a caption, in file order."""
+    images = []
+    for image, pairs in dataset.captions_by_image(split).items():
+        by_lang: dict[str, list[Caption]] = {}
+        for pair, caption in zip(pairs, tokenize(pairs, tokenizer), strict=True):
+            by_lang.setdefault(pair.lang, []).append(caption)
+        images.append(CaptionedImage(dataset.image_path(image), by_lang))
+    return images
+
+
+def tokenize(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Caption]:
+    """Captions of pairs that belong together: rows of one image, or of one key of a parallel file."""
+    english = {(p.image, p.caption_id): p.caption for p in pairs if p.lang == "en"}
+    ids = tokenizer.token_ids([p.caption for p in pairs])
+    plain = tokenizer.token_ids([without_diacritics(p.caption) for p in pairs])
+    return [
+        Caption(p.caption, english.get((p.image, p.caption_id), p.caption), tuple(i), tuple(q))
+        for p, i, q in zip(pairs, ids, plain, strict=True)
+    ]
+
+
+def draw_captions(image: CaptionedImage, count: int, generator: np.random.Generator) -> list[Caption]:
+    """`count` captions: languages by turns in random order, in each a random caption."""
+    languages = list(image.captions)
+    generator.shuffle(languages)
+    drawn = []
+    for i in range(count):
+        of_language = image.captions[languages[i % len(languages)]]
+        drawn.append(of_language[int(generator.integers(len(of_language)))])
+    return drawn

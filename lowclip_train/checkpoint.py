@@ -1,0 +1,111 @@
+"""The checkpoint: what training writes and export reads; `manifest.json`, `model.safetensors`, `tokenizer.json`.
+
+No pickle anywhere. The optimizer's state, which only a resumed run needs, is `training_state.py`.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from lowclip_runtime.errors import CheckpointError, ConfigError
+from lowclip_runtime.files import sha256_of, whole_folder
+from lowclip_runtime.schema import dumps, from_dict
+from lowclip_runtime.spec import PreprocessSpec, TextSpec
+from lowclip_train.model import DualEncoder, ModelConfig
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointManifest:
+    """Everything `manifest.json` says.
+
+    Attributes:
+        licence: of the weights, with the caveats of their data.
+        lineage: data hashes, seed, versions, where the initial weights came from.
+        metrics: retrieval metrics measured during training, by the name of the split.
+        files: SHA-256 of the other files.
+    """
+
+    schema_version: int
+    name: str
+    created: str
+    model: ModelConfig
+    preprocess: PreprocessSpec
+    text: TextSpec
+    licence: str
+    lineage: dict[str, Any]
+    metrics: dict[str, Any]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint; the model is in eval mode, float32."""
+
+    model: DualEncoder
+    manifest: CheckpointManifest
+    tokenizer_path: Path
+
+
+def save_checkpoint(
+    folder: str | Path,
+    model: DualEncoder,
+    tokenizer_path: str | Path,
+    manifest: CheckpointManifest,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a whole checkpoint or nothing; `manifest.files` is filled in here."""
+    with whole_folder(folder, overwrite=overwrite) as work:
+        tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
+        save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
+        shutil.copyfile(tokenizer_path, work / "tokenizer.json")
+        files = {name: sha256_of(work / name) for name in ("model.safetensors", "tokenizer.json")}
+        fields = {**vars(manifest), "files": files}
+        (work / "manifest.json").write_text(dumps(CheckpointManifest(**fields)), "utf-8")
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Open a checkpoint, checking its hashes.
+
+    Raises:
+        CheckpointError: not a checkpoint, damaged, or from a newer version.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"the checkpoint {folder} is incomplete: {name} is missing; copy it again")
+        if sha256_of(path) != expected:
+            raise CheckpointError(f"{path} is damaged: its SHA-256 is not the manifest's; copy it again")
+    model = DualEncoder(manifest.model)
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder}/model.safetensors does not fit its manifest ({error})") from error
+    return Checkpoint(model.eval(), manifest, folder / "tokenizer.json")
+
+
+def read_manifest(folder: str | Path) -> CheckpointManifest:
+    """Read and check `manifest.json` alone."""
+    path = Path(folder) / "manifest.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} is not a checkpoint: it has no manifest.json; name a folder made by lowclip-train run"
+        )
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise CheckpointError(
+                f"{path} has schema version {version}, this lowclip reads up to {SCHEMA_VERSION}; upgrade lowclip"
+            )
+        return from_dict(CheckpointManifest, data, str(path))
+    except (ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint's manifest: {error}") from error

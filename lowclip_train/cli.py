@@ -1,0 +1,112 @@
+"""The `lowclip-train` command: parse, call the library, print."""
+
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from lowclip_runtime.cli.options import configure_process, refuse_in_one_sentence
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="lowclip")
+def main() -> None:
+    """Train a LowCLIP dual encoder: captions and images in, a checkpoint out."""
+    configure_process()
+
+
+@main.command()
+@click.argument("format_name", metavar="FORMAT", type=click.Choice(["flickr8k", "karpathy", "coco", "tsv", "folder"]))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of the images [default: SOURCE's own].")
+@click.option("--name", help="Name of the dataset [default: OUT's].")
+@click.option("--lang", default="en", show_default=True, help="Language of captions that do not say theirs.")
+@click.option("--split", default="train", show_default=True, help="Split of images that do not say theirs.")
+@click.option("--split-list", "split_lists", multiple=True, metavar="SPLIT=FILE",
+              help="File that lists the images of a split, one a line; repeat for each split.")  # fmt: skip
+@click.option("--skip-missing", is_flag=True, help="Leave out captions whose image is not there.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@refuse_in_one_sentence
+def prepare(
+    format_name: str, source: Path, out: Path, images: Path | None, name: str | None, lang: str, split: str,
+    split_lists: tuple[str, ...], skip_missing: bool, overwrite: bool,
+) -> None:  # fmt: skip
+    """Turn captions of a known FORMAT into one dataset folder OUT.
+
+    FORMAT is flickr8k (token file), karpathy (JSON), coco (captions JSON), tsv (pairs.tsv) or folder (class folders).
+    """
+    from lowclip_train.dataset import write_dataset
+    from lowclip_train.prepare import READERS, assign_splits
+
+    folder = images or (source if source.is_dir() else source.parent)
+    pairs = READERS[format_name](source, lang, split)
+    if split_lists:
+        pairs = assign_splits(pairs, _split_files(split_lists))
+    if skip_missing:
+        pairs = [p for p in pairs if (folder / p.image).is_file()]
+    try:
+        manifest = write_dataset(out, name or out.name, folder, pairs, overwrite=overwrite)
+    except FileExistsError as error:
+        raise click.ClickException(str(error)) from error
+    counts = ", ".join(f"{key} {count:,}" for key, count in manifest.captions.items())
+    click.echo(f"{out}: {manifest.image_count:,} images; captions: {counts}")
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run; resumes what it holds.")
+@click.option("--max-steps", type=click.IntRange(1), help="Leave off after this many steps, resumable.")
+@refuse_in_one_sentence
+def run(config: Path, out: Path, max_steps: int | None) -> None:
+    """Train as CONFIG (TOML) says; the same command resumes after a kill. Prints the checkpoint's folder."""
+    from lowclip_train.config import load_config
+    from lowclip_train.trainer import train
+
+    asked: list[int] = []
+
+    def leave_off(signal_number: int, frame: FrameType | None) -> None:
+        asked.append(signal_number)
+
+    signal.signal(signal.SIGTERM, leave_off)
+    click.echo(str(train(load_config(config), out, max_steps=max_steps, stop=lambda: bool(asked))))
+
+
+@main.command("eval")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--pairs", type=click.Path(path_type=Path), required=True, help="pairs.tsv with the captions.")
+@click.option("--images", type=click.Path(path_type=Path), required=True, help="Folder of the images.")
+@click.option("--lang", help="Only captions of this language.")
+@click.option("--split", help="Only captions of this split.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@refuse_in_one_sentence
+def evaluate(
+    checkpoint: Path, pairs: Path, images: Path, lang: str | None, split: str | None, as_json: bool
+) -> None:
+    """Retrieval metrics of the torch model; the gallery is every distinct image of the pairs."""
+    from lowclip_runtime.pairs import read_pairs
+    from lowclip_train.checkpoint import load_checkpoint
+    from lowclip_train.evaluate import evaluate_checkpoint
+
+    opened = load_checkpoint(checkpoint)
+    figures = evaluate_checkpoint(opened, read_pairs(pairs, lang=lang, split=split), images)
+    row = {"checkpoint": str(checkpoint), "lang": lang, "split": split, **figures}
+    if as_json:
+        click.echo(json.dumps(row))
+        return
+    click.echo(f"gallery {row['gallery']}, queries {row['queries']}")
+    for direction in ("text_to_image", "image_to_text"):
+        metrics = "  ".join(f"{name} {value:.3f}" for name, value in row[direction].items())
+        click.echo(f"{direction:14} {metrics}")
+
+
+def _split_files(split_lists: tuple[str, ...]) -> dict[str, Path]:
+    files = {}
+    for entry in split_lists:
+        split, equals, path = entry.partition("=")
+        if not (split and equals and path):
+            raise click.UsageError(f"--split-list wants SPLIT=FILE, not {entry!r}")
+        files[split] = Path(path)
+    return files

@@ -1,0 +1,181 @@
+"""The training config: one TOML file, small frozen dataclasses, all problems reported at once.
+
+Paths in the file are relative to the file. What each part does is in the room that reads it.
+"""
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.schema import from_dict
+from lowclip_runtime.spec import PreprocessSpec, TextSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Towers:
+    """Which encoders to start from.
+
+    Attributes:
+        image_encoder: timm model name; image_weights: `hub`, `random` or a state dict's path.
+        image_frozen_stages: this many first stages keep their weights (-1: the whole encoder).
+        text_encoder: hub name or local folder; text_layers: keep only these layers of it (empty: all).
+        train_token_embeddings: false keeps the pretrained table, which holds words that training never sees.
+        vocabulary_corpora: text files; where given, the vocabulary is trimmed to what they use before training.
+    """
+
+    image_encoder: str
+    image_weights: str = "hub"
+    image_frozen_stages: int = 0
+    text_encoder: str
+    text_layers: tuple[int, ...] = ()
+    text_pooling: Literal["mean", "cls"] = "mean"
+    train_token_embeddings: bool = True
+    vocabulary_corpora: tuple[str, ...] = ()
+    dims: int = 256
+    projection: Literal["residual", "linear"] = "residual"
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One dataset made by `lowclip-train prepare`; `share` of its images is drawn each epoch."""
+
+    dataset: str
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be in (0, 1], not {self.share}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random image views (torchvision) and text noise; `strength` 0 switches all image augmentation off."""
+
+    crop_min_area: float = 0.5
+    flip: bool = True
+    color_jitter: float = 0.2
+    no_diacritics_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop_min_area <= 1:
+            raise ValueError(f"crop_min_area must be in (0, 1], not {self.crop_min_area}")
+        if not 0 <= self.no_diacritics_probability <= 1:
+            raise ValueError(f"no_diacritics_probability must be in [0, 1], not {self.no_diacritics_probability}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """A text teacher: the mean-pooled student is drawn to the teacher's vector of the same or the parallel text.
+
+    Attributes:
+        teacher: hub name or local folder of the text encoder to follow; its width must be the student's.
+        teacher_prefix: put before each text for the teacher.
+        parallel: pairs files without images (`image` column is a key): rows of one key say the same in several
+            languages, and the `en` row is what the teacher reads.
+        parallel_batch_size: texts of `parallel` added to each step.
+        weight: of this loss beside the contrastive one.
+    """
+
+    teacher: str
+    teacher_prefix: str = ""
+    parallel: tuple[str, ...] = ()
+    parallel_batch_size: int = 64
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        epochs: passes over the drawn images; batch_size: images a step; captions_per_image: drawn each step.
+        learning_rate_*: peaks of a linear warm-up (`warmup` share of all steps) and cosine decay.
+        image_views: random views of each image whose frozen stages are computed once and cached (0: no cache,
+            a new view every time).
+        save_every_s: seconds between resumable states.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    captions_per_image: int = 1
+    learning_rate_image: float = 1e-4
+    learning_rate_text: float = 1e-4
+    learning_rate_projection: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    image_views: int = 0
+    save_every_s: float = 60.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name in ("epochs", "batch_size", "captions_per_image"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            problems.append(f"warmup must be in [0, 1), not {self.warmup}")
+        if self.image_views < 0:
+            problems.append(f"image_views must be 0 or more, not {self.image_views}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything one run needs."""
+
+    name: str
+    licence: str
+    towers: Towers
+    sources: tuple[Source, ...]
+    preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
+    text: TextSpec = field(default_factory=TextSpec)
+    augment: Augment = field(default_factory=Augment)
+    schedule: Schedule = field(default_factory=Schedule)
+    distillation: Distillation | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("sources must name at least one dataset")
+        if self.schedule.image_views and self.towers.image_frozen_stages == 0:
+            raise ValueError("schedule.image_views caches frozen stages, so towers.image_frozen_stages must not be 0")
+
+
+def load_config(path: str | Path) -> TrainConfig:
+    """Read and check a TOML config.
+
+    Raises:
+        ConfigError: every problem in the file, in one sentence.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: the training config cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return _resolve_paths(from_dict(TrainConfig, data, str(path)), path.parent)
+
+
+def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
+    """Names of files beside the config become paths; hub names, which are no files there, stay as they are."""
+
+    def resolve(name: str) -> str:
+        return str(base / name) if (base / name).exists() else name
+
+    towers = replace(
+        config.towers,
+        image_weights=resolve(config.towers.image_weights),
+        text_encoder=resolve(config.towers.text_encoder),
+        vocabulary_corpora=tuple(map(resolve, config.towers.vocabulary_corpora)),
+    )
+    sources = tuple(replace(source, dataset=resolve(source.dataset)) for source in config.sources)
+    distillation = config.distillation and replace(
+        config.distillation,
+        teacher=resolve(config.distillation.teacher),
+        parallel=tuple(map(resolve, config.distillation.parallel)),
+    )
+    return replace(config, towers=towers, sources=sources, distillation=distillation)

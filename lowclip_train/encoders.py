@@ -1,0 +1,139 @@
+"""Where encoders come from: timm image encoders and Hugging Face text encoders, by hub name or local folder.
+
+`build_*` make an untrained encoder from its description (that is how a checkpoint is opened, without any hub);
+`pretrained_*` fetch weights for a new training run.
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from lowclip_runtime.errors import ConfigError
+from lowclip_train.torchvision_repair import import_torchvision
+
+import_torchvision()
+
+import timm  # noqa: E402
+from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: E402
+
+# these encoders carry an unused pooler unless told not to
+_WITH_POOLER = {"bert", "xlm-roberta", "roberta", "electra", "camembert"}
+
+
+def build_image_encoder(name: str, *, pretrained: bool = False) -> tuple[nn.Module, int]:
+    """timm encoder without its classifier, and the length of its pooled features.
+
+    Raises:
+        ConfigError: timm knows no such model.
+    """
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name}*")[:3]
+        hint = f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()"
+        raise ConfigError(f"timm has no image encoder named {name!r}{hint}")
+    try:
+        encoder = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"the weights of {name!r} could not be loaded from the hub ({error})") from error
+    return encoder, int(encoder.num_features)
+
+
+def pretrained_image_encoder(name: str, weights: str) -> nn.Module:
+    """timm encoder with weights: `hub` downloads timm's own, `random` keeps the initialization, else a file.
+
+    A file is a safetensors or torch state dict (loaded without pickle). Its keys may be another port's: then the
+    tensors must stand in the very order and shapes of timm's.
+
+    Raises:
+        ConfigError: unknown model, missing file, or weights of another shape.
+    """
+    encoder, _ = build_image_encoder(name, pretrained=weights == "hub")
+    if weights not in ("hub", "random"):
+        _load_in_order(encoder, name, Path(weights))
+    return encoder
+
+
+def build_text_encoder(config: dict[str, Any]) -> tuple[nn.Module, int]:
+    """Untrained Hugging Face encoder from its `config.json`, and the width of its hidden states."""
+    rest = {key: value for key, value in config.items() if key != "model_type"}
+    try:
+        hf_config = AutoConfig.for_model(config.get("model_type", ""), **rest)
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"not a text encoder that transformers knows: {error}") from error
+    encoder = AutoModel.from_config(hf_config, attn_implementation="eager", **_pooler(hf_config))
+    return encoder, int(hf_config.hidden_size)
+
+
+def pretrained_text_encoder(source: str, layers: tuple[int, ...] = ()) -> nn.Module:
+    """Hugging Face encoder from a hub name or local folder; `layers` keeps only those transformer layers.
+
+    Raises:
+        ConfigError: nothing can be loaded from `source`, or it has no such layer.
+    """
+    try:
+        hf_config = AutoConfig.from_pretrained(source)
+        encoder = AutoModel.from_pretrained(source, attn_implementation="eager", **_pooler(hf_config))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"no text encoder could be loaded from {source!r}: {error}; give a hub name or a local folder"
+        ) from error
+    if layers:
+        _keep_layers(encoder, layers)
+    return cast(nn.Module, encoder.float())
+
+
+def tokenizer_file(source: str, folder: Path) -> Path:
+    """The `tokenizer.json` of a hub name or local folder; one fetched or converted is put into `folder`.
+
+    Raises:
+        ConfigError: `source` has no fast tokenizer.
+    """
+    local = Path(source) / "tokenizer.json"
+    if local.is_file():
+        return local
+    fetched = folder / f"tokenizer-{source.replace('/', '--')}.json"
+    if not fetched.is_file():
+        try:
+            AutoTokenizer.from_pretrained(source).backend_tokenizer.save(str(fetched))
+        except (OSError, ValueError, AttributeError) as error:
+            raise ConfigError(f"no fast tokenizer could be loaded from {source!r}: {error}") from error
+    return fetched
+
+
+def text_encoder_config(encoder: nn.Module) -> dict[str, Any]:
+    """What `build_text_encoder` needs to make this encoder again: its config, less where it came from."""
+    config = cast(Any, encoder).config.to_diff_dict()
+    local = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+    kept = {key: value for key, value in config.items() if key not in local}
+    return {"model_type": cast(Any, encoder).config.model_type, **kept}
+
+
+def _pooler(hf_config: Any) -> dict[str, bool]:
+    return {"add_pooling_layer": False} if hf_config.model_type in _WITH_POOLER else {}
+
+
+def _keep_layers(encoder: nn.Module, layers: tuple[int, ...]) -> None:
+    stack = getattr(getattr(encoder, "encoder", None), "layer", None)
+    if not isinstance(stack, nn.ModuleList):
+        raise ConfigError("text_layers works with BERT-like encoders, which keep their layers in encoder.layer")
+    if max(layers) >= len(stack):
+        raise ConfigError(f"text_layers names layer {max(layers)}, but the encoder has {len(stack)}")
+    cast(Any, encoder).encoder.layer = nn.ModuleList(stack[i] for i in layers)
+    cast(Any, encoder).config.num_hidden_layers = len(layers)
+
+
+def _load_in_order(encoder: nn.Module, name: str, path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(f"image_weights {str(path)!r} is not a file; give hub, random or a state dict's path")
+    loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    wanted = encoder.state_dict()
+    tensors = [loaded[key] for key in wanted] if set(wanted) <= set(loaded) else list(loaded.values())
+    tensors = [t for t in tensors if isinstance(t, torch.Tensor)]
+    if len(tensors) > len(wanted):
+        tensors = tensors[: len(wanted)]  # the classifier comes last and is not wanted
+    shapes_fit = [t.shape for t in tensors] == [t.shape for t in wanted.values()]
+    if not shapes_fit:
+        raise ConfigError(f"{path} does not hold the weights of timm's {name!r}: the tensors' shapes differ")
+    encoder.load_state_dict(dict(zip(wanted, tensors, strict=True)))

@@ -1,0 +1,87 @@
+"""Retrieval metrics of the torch model, by the protocol of `lowclip eval`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.metrics import retrieval_metrics
+from lowclip_runtime.pairs import Pair
+from lowclip_runtime.preprocess import preprocess
+from lowclip_runtime.text import Tokenizer, pad
+from lowclip_train.checkpoint import Checkpoint
+from lowclip_train.model import TextTower
+
+_IMAGE_BATCH = 32
+_TEXT_BATCH = 64
+
+
+def evaluate_checkpoint(checkpoint: Checkpoint, pairs: Sequence[Pair], images_dir: str | Path) -> dict[str, Any]:
+    """Both directions over the full gallery: every distinct image of `pairs`; each caption is one query.
+
+    Raises:
+        DatasetError: an image is missing.
+    """
+    gallery = list(dict.fromkeys(p.image for p in pairs))
+    paths = [Path(images_dir) / image for image in gallery]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise DatasetError(f"{len(missing)} of {len(paths)} images are missing (first: {missing[0]})")
+    tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.manifest.text)
+    text_embeds = embed_token_ids(checkpoint.model.text_tower, tokenizer.token_ids([p.caption for p in pairs]),
+                                  checkpoint.manifest.text.pad_token_id)  # fmt: skip
+    tower = checkpoint.model.image_tower
+    image_embeds = np.concatenate(
+        [
+            _forward(tower, torch.from_numpy(preprocess(batch, checkpoint.manifest.preprocess)))
+            for batch in _batches(paths, _IMAGE_BATCH)
+        ]
+    )
+    return both_directions(image_embeds, text_embeds, [gallery.index(p.image) for p in pairs])
+
+
+def both_directions(
+    image_embeds: NDArray[np.float32], text_embeds: NDArray[np.float32], image_of_text: Sequence[int]
+) -> dict[str, Any]:
+    """(G, D), (Q, D) and the gallery row of each text → the JSON of DESIGN §6, less what names the data."""
+    texts_of_image: list[list[int]] = [[] for _ in image_embeds]
+    for text, image in enumerate(image_of_text):
+        texts_of_image[image].append(text)
+    to_image = retrieval_metrics(text_embeds, image_embeds, [[i] for i in image_of_text])
+    to_text = retrieval_metrics(image_embeds, text_embeds, texts_of_image)
+    return {
+        "gallery": len(image_embeds),
+        "queries": len(text_embeds),
+        "text_to_image": to_image.as_json(),
+        "image_to_text": to_text.as_json(),
+    }
+
+
+def embed_token_ids(
+    tower: TextTower, token_ids: Sequence[Sequence[int]], pad_token_id: int
+) -> NDArray[np.float32]:
+    """Rows of token ids → (N, D), in batches of like length."""
+    by_length = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]))
+    embeds = np.empty((len(token_ids), 0), np.float32)
+    for start in range(0, len(token_ids), _TEXT_BATCH):
+        rows = by_length[start : start + _TEXT_BATCH]
+        input_ids, mask = map(torch.from_numpy, pad([token_ids[i] for i in rows], pad_token_id))
+        batch = _forward(tower, input_ids, mask)
+        if start == 0:
+            embeds = np.empty((len(token_ids), batch.shape[1]), np.float32)
+        embeds[rows] = batch
+    return embeds
+
+
+@torch.no_grad()
+def _forward(tower: Callable[..., Tensor], *inputs: Tensor) -> NDArray[np.float32]:
+    return cast(NDArray[np.float32], tower(*inputs).numpy())
+
+
+def _batches(items: Sequence[Path], size: int) -> Iterable[Sequence[Path]]:
+    return (items[i : i + size] for i in range(0, len(items), size))

@@ -1,0 +1,127 @@
+"""What the trainable part of the image tower is fed: fresh augmented views, or cached outputs of frozen stages.
+
+Both give the same rows for the same seed at any time, so that a resumed run sees what an uninterrupted one would.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lowclip_runtime.errors import DatasetError, ImageError
+from lowclip_runtime.files import whole_file
+from lowclip_runtime.preprocess import decode, normalize, resize
+from lowclip_runtime.schema import to_dict
+from lowclip_runtime.spec import PreprocessSpec
+from lowclip_train.augment import random_view
+from lowclip_train.config import Augment
+from lowclip_train.frozen_stages import frozen_features
+
+_BATCH = 32
+
+
+class ImageInputs(Protocol):
+    """Rows are positions in the list of image paths that the inputs were made for."""
+
+    def training_batch(self, rows: Sequence[int], epoch: int) -> Tensor:
+        """A random view of each image (the plain one is a view too), as the trainable part takes it."""
+
+    def clean_batch(self, rows: Sequence[int]) -> Tensor:
+        """Each image as it will be served, without augmentation."""
+
+
+class ViewMaker:
+    """Pixels of one list of images: plain, or in the random view of a given number."""
+
+    def __init__(self, paths: Sequence[Path], spec: PreprocessSpec, augment: Augment, seed: int) -> None:
+        self.paths = paths
+        self.spec = spec
+        self.augment = augment
+        self.seed = seed
+
+    def pixels(self, row: int, view: int) -> NDArray[np.uint8]:
+        """(size_px, size_px, 3) uint8; view 0 is the plain image."""
+        try:
+            image = decode(self.paths[row], self.spec)
+        except ImageError as error:
+            raise DatasetError(f"a training image cannot be read: {error}; remove it and run prepare again") from error
+        if view == 0:
+            return resize(image, self.spec)
+        digest = hashlib.sha256(f"{self.seed}/{self.paths[row].name}/{view}".encode()).digest()
+        return random_view(image, self.spec, self.augment, int.from_bytes(digest[:7], "big"))
+
+    def pixel_values(self, rows: Sequence[int], views: Sequence[int]) -> Tensor:
+        """(N, 3, size_px, size_px) float32."""
+        pixels = np.stack([self.pixels(row, view) for row, view in zip(rows, views, strict=True)])
+        return torch.from_numpy(normalize(pixels, self.spec))
+
+
+class LiveInputs:
+    """Every epoch a new view, put through the frozen stages (if any) on the spot."""
+
+    def __init__(self, views: ViewMaker, frozen: nn.Module) -> None:
+        self._views = views
+        self._frozen = frozen
+
+    def training_batch(self, rows: Sequence[int], epoch: int) -> Tensor:
+        return frozen_features(self._frozen, self._views.pixel_values(rows, [epoch + 1] * len(rows)))
+
+    def clean_batch(self, rows: Sequence[int]) -> Tensor:
+        return frozen_features(self._frozen, self._views.pixel_values(rows, [0] * len(rows)))
+
+
+class CachedInputs:
+    """`view_count` views and the plain image of each, through the frozen stages once, kept on disk as float16."""
+
+    def __init__(self, views: ViewMaker, frozen: nn.Module, view_count: int, folder: Path) -> None:
+        self.view_count = view_count
+        self._cache = _fill_cache(views, frozen, view_count, folder)  # (images, 1 + views, C, H, W)
+
+    def training_batch(self, rows: Sequence[int], epoch: int) -> Tensor:
+        generator = np.random.default_rng([epoch, *rows])
+        return self._gather(rows, generator.integers(0, self.view_count + 1, len(rows)))
+
+    def clean_batch(self, rows: Sequence[int]) -> Tensor:
+        return self._gather(rows, np.zeros(len(rows), np.int64))
+
+    def _gather(self, rows: Sequence[int], views: NDArray[np.int64]) -> Tensor:
+        features = self._cache[np.asarray(rows), views].astype(np.float32)
+        return torch.from_numpy(features).contiguous(memory_format=torch.channels_last)
+
+
+def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Path) -> NDArray[np.float16]:
+    """Open the cache of exactly these images, views and weights, computing what a killed run left open."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"image-{_cache_key(views, frozen, view_count)}.npy"
+    progress = path.with_suffix(".progress.json")
+    done = int(json.loads(progress.read_text())["images"]) if progress.is_file() and path.is_file() else 0
+    count, sample = len(views.paths), frozen_features(frozen, views.pixel_values([0], [0]))
+    shape = (count, 1 + view_count, *sample.shape[1:])
+    mode = "r+" if done else "w+"
+    cache = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
+    for start in tqdm(range(done, count, _BATCH), "frozen stages", unit="batch", mininterval=5, disable=None):
+        rows = range(start, min(count, start + _BATCH))
+        for view in range(1 + view_count):
+            batch = views.pixel_values(rows, [view] * len(rows))
+            cache[rows.start : rows.stop, view] = frozen_features(frozen, batch).numpy().astype(np.float16)
+        if start // _BATCH % 20 == 19 or rows.stop == count:
+            cache.flush()
+            with whole_file(progress) as work:
+                work.write_text(json.dumps({"images": rows.stop}))
+    return cache
+
+
+def _cache_key(views: ViewMaker, frozen: nn.Module, view_count: int) -> str:
+    digest = hashlib.sha256()
+    described = [[str(p) for p in views.paths], to_dict(views.spec), to_dict(views.augment), views.seed, view_count]
+    digest.update(json.dumps(described).encode())
+    for tensor in frozen.state_dict().values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,126 @@
+"""The dual encoder: an image tower and a text tower that meet in one embedding space.
+
+Each tower is an encoder, a pooling and a projection, and ends in the only L2 normalization of the project. Where
+encoders come from is `encoders.py`; what to optimize is `loss.py`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lowclip_train.encoders import build_image_encoder, build_text_encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that rebuilds a `DualEncoder` without its weights; stored in the checkpoint.
+
+    Attributes:
+        image_encoder: timm model name.
+        text_encoder: the Hugging Face `config.json` of the text encoder.
+        text_pooling: `mean` over the unmasked tokens, or the first (`cls`) token.
+        dims: length D of the embeddings.
+        projection: `residual` (Linear, GELU, Linear, dropout, residual, LayerNorm) or `linear`.
+        dropout: inside the residual projection.
+    """
+
+    image_encoder: str
+    text_encoder: dict[str, Any]
+    text_pooling: Literal["mean", "cls"] = "mean"
+    dims: int = 256
+    projection: Literal["residual", "linear"] = "residual"
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.dims <= 4096:
+            raise ValueError(f"dims must be in 8..4096, not {self.dims}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+
+
+class ResidualProjection(nn.Module):
+    """Linear → GELU → Linear → dropout → residual → LayerNorm (LowCLIP's own code, after simple CLIP)."""
+
+    def __init__(self, features: int, dims: int, dropout: float) -> None:
+        super().__init__()
+        self.project = nn.Linear(features, dims)
+        self.mix = nn.Linear(dims, dims)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(dims)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, features) → (N, dims)."""
+        projected = self.project(features)
+        mixed: Tensor = self.norm(projected + self.dropout(self.mix(F.gelu(projected))))
+        return mixed
+
+
+class ImageTower(nn.Module):
+    """timm encoder and projection: `pixel_values` (N, 3, H, W) → `image_embeds` (N, D), unit norm."""
+
+    def __init__(self, encoder: nn.Module, projection: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projection = projection
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.embed_pooled(self.encoder(pixel_values))
+
+    def embed_pooled(self, pooled: Tensor) -> Tensor:
+        """The encoder's pooled output (N, features) → (N, D), unit norm."""
+        return F.normalize(self.projection(pooled), dim=-1)
+
+
+class TextTower(nn.Module):
+    """Text encoder, pooling, projection: `input_ids`, `attention_mask` (N, L) → `text_embeds` (N, D), unit norm."""
+
+    def __init__(self, encoder: nn.Module, projection: nn.Module, pooling: Literal["mean", "cls"]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projection = projection
+        self.pooling = pooling
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.embed_pooled(self.pool(input_ids, attention_mask))
+
+    def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids (N, L) → one vector (N, hidden) each, before the projection."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (N, L, C)
+        return masked_mean(hidden, attention_mask) if self.pooling == "mean" else hidden[:, 0]
+
+    def embed_pooled(self, pooled: Tensor) -> Tensor:
+        """(N, hidden) → (N, D), unit norm."""
+        return F.normalize(self.projection(pooled), dim=-1)
+
+
+class DualEncoder(nn.Module):
+    """Both towers and the learnable `logit_scale` (log of the inverse temperature, as in CLIP, section 2.5)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        image_encoder, image_features = build_image_encoder(config.image_encoder)
+        text_encoder, text_features = build_text_encoder(config.text_encoder)
+        self.image_tower = ImageTower(image_encoder, _projection(config, image_features))
+        self.text_tower = TextTower(text_encoder, _projection(config, text_features), config.text_pooling)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """→ `image_embeds` (N, D), `text_embeds` (M, D)."""
+        return self.image_tower(pixel_values), self.text_tower(input_ids, attention_mask)
+
+
+def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean over the unmasked tokens: (N, L, C), (N, L) → (N, C)."""
+    weights = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (N, L, 1)
+    return (hidden * weights).sum(1) / weights.sum(1)
+
+
+def _projection(config: ModelConfig, features: int) -> nn.Module:
+    if config.projection == "linear":
+        return nn.Linear(features, config.dims)
+    return ResidualProjection(features, config.dims, config.dropout)

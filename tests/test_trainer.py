@@ -1,0 +1,115 @@
+"""Training as a whole: it learns, a resumed run is the uninterrupted one, and bad situations are named."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_training import COLOURS, tiny_config
+
+from lowclip_runtime.errors import CheckpointError, ConfigError, LowClipError
+from lowclip_runtime.pairs import read_pairs
+from lowclip_train import trainer
+from lowclip_train.checkpoint import load_checkpoint
+from lowclip_train.config import TrainConfig
+from lowclip_train.evaluate import evaluate_checkpoint
+from lowclip_train.trainer import prepare_run, train, train_step
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoint" / "model.safetensors")
+
+
+def test_eight_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
+    rates = {"learning_rate_image": 3e-3, "learning_rate_text": 3e-3, "learning_rate_projection": 3e-3}
+    config = tiny_config(tmp_path, epochs=60, batch_size=8, captions_per_image=2, save_every_s=1e9, **rates)
+    config = replace(config, augment=replace(config.augment, crop_min_area=1.0, flip=False, color_jitter=0.0))
+    checkpoint = load_checkpoint(train(config, tmp_path / "run"))
+    pairs = read_pairs(tmp_path / "data" / "pairs.tsv", split="train")
+    figures = evaluate_checkpoint(checkpoint, pairs, tmp_path / "pictures")
+    assert figures["gallery"] == len(COLOURS)
+    assert figures["text_to_image"]["R@1"] >= 0.9
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path: Path, cached: bool) -> None:
+    config = tiny_config(tmp_path)
+    if cached:
+        towers = replace(config.towers, image_frozen_stages=2)
+        config = replace(config, towers=towers, schedule=replace(config.schedule, image_views=2))
+    train(config, tmp_path / "whole")
+    for leave_off_after in (1, 3, 4):  # within an epoch, within the next, at its end
+        train(config, tmp_path / "resumed", max_steps=leave_off_after)
+    train(config, tmp_path / "resumed")
+    whole, resumed = _weights(tmp_path / "whole"), _weights(tmp_path / "resumed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    fresh = prepare_run(config, tmp_path / "fresh").model.state_dict()
+    assert any(not torch.equal(whole[name], fresh[name]) for name in whole)
+
+
+def test_a_killed_run_resumes(tmp_path: Path) -> None:
+    """SIGKILL in mid-run, at whatever step it happens to be; afterwards the run ends like any other."""
+    config = tiny_config(tmp_path, epochs=40, batch_size=2)
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path; from tiny_training import tiny_config; from lowclip_train.trainer import train\n"
+        "train(tiny_config(Path(sys.argv[1]), epochs=40, batch_size=2), Path(sys.argv[1]) / 'run')"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(Path(__file__).parent)])
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run" / "state").glob("step-*/state.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.kill()
+    child.wait()
+    states = list((tmp_path / "run" / "state").glob("step-*"))
+    assert states and child.returncode != 0
+    train(config, tmp_path / "run")
+    assert json.loads(next((tmp_path / "run" / "state").glob("step-*/state.json")).read_text())["step"] == 160
+    assert load_checkpoint(tmp_path / "run" / "checkpoint").manifest.name == "tiny"
+
+
+def test_a_state_is_not_resumed_under_another_config(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    train(config, tmp_path / "run", max_steps=1)
+    other = replace(config, schedule=replace(config.schedule, seed=5))
+    with pytest.raises(CheckpointError, match="another config"):
+        train(other, tmp_path / "run")
+
+
+def test_frozen_stages_keep_their_weights(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, epochs=1)
+    config = replace(config, towers=replace(config.towers, image_frozen_stages=-1))
+    before = {n: t.clone() for n, t in prepare_run(config, tmp_path / "run").model.state_dict().items()}
+    train(config, tmp_path / "run")
+    after = _weights(tmp_path / "run")
+    image = [n for n in after if n.startswith("image_tower.encoder.")]
+    text = [n for n in after if n.startswith("text_tower.encoder.") and after[n].is_floating_point()]
+    assert all(torch.equal(before[n], after[n]) for n in image)
+    assert any(not torch.equal(before[n], after[n]) for n in text)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepare_run(tiny_config(tmp_path), tmp_path / "run")
+    monkeypatch.setattr(trainer, "info_nce", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(LowClipError, match="the loss is nan at step 7"):
+        train_step(run, 7, [0, 1])
+
+
+def test_the_vocabulary_is_trimmed_before_training(tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("qırmızı maşın\n", "utf-8")
+    config = tiny_config(tmp_path)
+    towers = replace(config.towers, vocabulary_corpora=(str(tmp_path / "corpus.txt"),))
+    with pytest.raises(ConfigError, match="Unigram and WordPiece"):  # the tiny tokenizer is WordLevel
+        prepare_run(replace(config, towers=towers), tmp_path / "run")
+
+
+def test_stop_leaves_a_resumable_state(tmp_path: Path) -> None:
+    config: TrainConfig = tiny_config(tmp_path, save_every_s=1e9)
+    train(config, tmp_path / "run", stop=lambda: True)
+    state = next((tmp_path / "run" / "state").glob("step-*/state.json"))
+    assert json.loads(state.read_text())["step"] == 1
