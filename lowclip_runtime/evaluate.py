@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lowclip_runtime import metrics
 from lowclip_runtime.clip import BATCH_SIZE, LowClip
 from lowclip_runtime.errors import DatasetError
-from lowclip_runtime.metrics import retrieval_metrics
 from lowclip_runtime.pairs import Pair
 
 T = TypeVar("T")
@@ -66,12 +66,7 @@ def both_directions(
     """
     row_of = {image: row for row, image in enumerate(distinct_images(pairs))}
     image_of_caption = [row_of[pair.image] for pair in pairs]
-    captions_of_image: list[list[int]] = [[] for _ in row_of]
-    for caption, image in enumerate(image_of_caption):
-        captions_of_image[image].append(caption)
-    to_image = retrieval_metrics(text_embeddings, image_embeddings, [[image] for image in image_of_caption])
-    to_text = retrieval_metrics(image_embeddings, text_embeddings, captions_of_image)
-    return {"text_to_image": to_image.as_json(), "image_to_text": to_text.as_json()}
+    return metrics.both_directions(image_embeddings, text_embeddings, image_of_caption)
 
 
 def distinct_images(pairs: Sequence[Pair]) -> list[str]:

@@ -4,6 +4,7 @@ The protocol (one query a caption, the whole gallery, ties counted against us) i
 `lowclip-train eval`; reading pairs is `pairs.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,25 @@ class RetrievalMetrics:
             "mAP": self.mean_average_precision,
             "median_rank": self.median_rank,
         }
+
+
+def both_directions(
+    image_embeddings: NDArray[np.float32],
+    text_embeddings: NDArray[np.float32],
+    image_of_caption: Sequence[int],
+) -> dict[str, dict[str, float]]:
+    """`text_to_image` and `image_to_text` metrics, as DESIGN §6 prints them.
+
+    Args:
+        image_embeddings: (G, D), the gallery; every image has a caption.
+        text_embeddings: (Q, D), one row a caption; image_of_caption: the gallery row of each.
+    """
+    captions_of_image: list[list[int]] = [[] for _ in image_embeddings]
+    for caption, image in enumerate(image_of_caption):
+        captions_of_image[image].append(caption)
+    to_image = retrieval_metrics(text_embeddings, image_embeddings, [[image] for image in image_of_caption])
+    to_text = retrieval_metrics(image_embeddings, text_embeddings, captions_of_image)
+    return {"text_to_image": to_image.as_json(), "image_to_text": to_text.as_json()}
 
 
 def retrieval_metrics(

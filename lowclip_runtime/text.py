@@ -28,6 +28,7 @@ _TYPOGRAPHIC = str.maketrans(
 )  # fmt: skip
 _AZERBAIJANI_LETTERS = re.compile("[əğışçöüƏĞİŞÇÖÜ]")
 _AZERBAIJANI_LOWER = str.maketrans({"İ": "i", "I": "ı"})
+_SURROGATE = re.compile("[\ud800-\udfff]")  # how Python hands over bytes that are no UTF-8
 _SPACES = re.compile(r"\s+")
 # A caption is a few hundred characters; what lies beyond this cannot reach `max_tokens`, it only costs time.
 _CHARACTERS_PER_TOKEN = 32
@@ -40,13 +41,15 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     lowers İ → i, and I → ı where the text holds a letter that English does not have.
 
     Raises:
-        TextError: `text` is not a string, or empty once white space is removed.
+        TextError: `text` is not a string, not valid Unicode, or empty once white space is removed.
     """
     if not isinstance(text, str):
         raise TextError(f"a text must be a string, not {type(text).__name__}")
     cut = text[: spec.max_tokens * _CHARACTERS_PER_TOKEN]
     clean = unicodedata.normalize("NFC", cut).translate(_TYPOGRAPHIC)
     clean = _SPACES.sub(" ", clean).strip()
+    if _SURROGATE.search(clean):
+        raise TextError(f"the text {clean!a} is not valid UTF-8; type it again, or save its file as UTF-8")
     if not clean:
         raise TextError("the text is empty; write a word or a sentence to search for")
     if spec.lowercase == "azerbaijani":

@@ -125,3 +125,8 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(tmp_path: Path, content:
         path.write_text(content)
     with pytest.raises(ConfigError, match=r"tokenizer\.json"):
         Tokenizer(path, TEXT)
+
+
+def test_bytes_that_are_no_utf8_are_refused() -> None:
+    with pytest.raises(TextError, match="not valid UTF-8"):
+        normalize_text("it\udcff", TextSpec())
