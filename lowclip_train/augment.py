@@ -14,7 +14,7 @@ from lowclip_train.torchvision_repair import import_torchvision
 
 import_torchvision()
 
-from torchvision import transforms as T  # noqa: E402, N812
+from torchvision import transforms as T  # noqa: E402
 
 _NO_DIACRITICS = str.maketrans("əğışçöüƏĞİŞÇÖÜ", "egiscouEGISCOU")
 

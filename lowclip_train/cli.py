@@ -18,10 +18,14 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("format_name", metavar="FORMAT", type=click.Choice(["flickr8k", "karpathy", "coco", "tsv", "folder"]))
+@click.argument(
+    "format_name", metavar="FORMAT", type=click.Choice(["flickr8k", "karpathy", "coco", "tsv", "folder"])
+)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of the images [default: SOURCE's own].")
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Folder of the images [default: SOURCE's own]."
+)
 @click.option("--name", help="Name of the dataset [default: OUT's].")
 @click.option("--lang", default="en", show_default=True, help="Language of captions that do not say theirs.")
 @click.option("--split", default="train", show_default=True, help="Split of images that do not say theirs.")
@@ -57,7 +61,9 @@ def prepare(
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run; resumes what it holds.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the run; resumes what it holds."
+)
 @click.option("--max-steps", type=click.IntRange(1), help="Leave off after this many steps, resumable.")
 @refuse_in_one_sentence
 def run(config: Path, out: Path, max_steps: int | None) -> None:

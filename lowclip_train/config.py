@@ -63,7 +63,9 @@ class Augment:
         if not 0 < self.crop_min_area <= 1:
             raise ValueError(f"crop_min_area must be in (0, 1], not {self.crop_min_area}")
         if not 0 <= self.no_diacritics_probability <= 1:
-            raise ValueError(f"no_diacritics_probability must be in [0, 1], not {self.no_diacritics_probability}")
+            raise ValueError(
+                f"no_diacritics_probability must be in [0, 1], not {self.no_diacritics_probability}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,9 @@ class TrainConfig:
         if not self.sources:
             raise ValueError("sources must name at least one dataset")
         if self.schedule.image_views and self.towers.image_frozen_stages == 0:
-            raise ValueError("schedule.image_views caches frozen stages, so towers.image_frozen_stages must not be 0")
+            raise ValueError(
+                "schedule.image_views caches frozen stages, so towers.image_frozen_stages must not be 0"
+            )
 
 
 def load_config(path: str | Path) -> TrainConfig:

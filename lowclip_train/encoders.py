@@ -37,7 +37,7 @@ def build_image_encoder(name: str, *, pretrained: bool = False) -> tuple[nn.Modu
         encoder = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"the weights of {name!r} could not be loaded from the hub ({error})") from error
-    return encoder, int(encoder.num_features)
+    return encoder, int(cast(Any, encoder).num_features)
 
 
 def pretrained_image_encoder(name: str, weights: str) -> nn.Module:
@@ -62,7 +62,7 @@ def build_text_encoder(config: dict[str, Any]) -> tuple[nn.Module, int]:
         hf_config = AutoConfig.for_model(config.get("model_type", ""), **rest)
     except (ValueError, KeyError) as error:
         raise ConfigError(f"not a text encoder that transformers knows: {error}") from error
-    encoder = AutoModel.from_config(hf_config, attn_implementation="eager", **_pooler(hf_config))
+    encoder = cast(Any, AutoModel).from_config(hf_config, attn_implementation="eager", **_pooler(hf_config))
     return encoder, int(hf_config.hidden_size)
 
 
@@ -117,7 +117,9 @@ def _pooler(hf_config: Any) -> dict[str, bool]:
 def _keep_layers(encoder: nn.Module, layers: tuple[int, ...]) -> None:
     stack = getattr(getattr(encoder, "encoder", None), "layer", None)
     if not isinstance(stack, nn.ModuleList):
-        raise ConfigError("text_layers works with BERT-like encoders, which keep their layers in encoder.layer")
+        raise ConfigError(
+            "text_layers works with BERT-like encoders, which keep their layers in encoder.layer"
+        )
     if max(layers) >= len(stack):
         raise ConfigError(f"text_layers names layer {max(layers)}, but the encoder has {len(stack)}")
     cast(Any, encoder).encoder.layer = nn.ModuleList(stack[i] for i in layers)
@@ -126,7 +128,9 @@ def _keep_layers(encoder: nn.Module, layers: tuple[int, ...]) -> None:
 
 def _load_in_order(encoder: nn.Module, name: str, path: Path) -> None:
     if not path.is_file():
-        raise ConfigError(f"image_weights {str(path)!r} is not a file; give hub, random or a state dict's path")
+        raise ConfigError(
+            f"image_weights {str(path)!r} is not a file; give hub, random or a state dict's path"
+        )
     loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
     wanted = encoder.state_dict()
     tensors = [loaded[key] for key in wanted] if set(wanted) <= set(loaded) else list(loaded.values())

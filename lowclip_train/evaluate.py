@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lowclip_runtime.errors import DatasetError
-from lowclip_runtime.metrics import retrieval_metrics
+from lowclip_runtime.metrics import both_directions
 from lowclip_runtime.pairs import Pair
 from lowclip_runtime.preprocess import preprocess
 from lowclip_runtime.text import Tokenizer, pad
@@ -21,7 +21,9 @@ _IMAGE_BATCH = 32
 _TEXT_BATCH = 64
 
 
-def evaluate_checkpoint(checkpoint: Checkpoint, pairs: Sequence[Pair], images_dir: str | Path) -> dict[str, Any]:
+def evaluate_checkpoint(
+    checkpoint: Checkpoint, pairs: Sequence[Pair], images_dir: str | Path
+) -> dict[str, Any]:
     """Both directions over the full gallery: every distinct image of `pairs`; each caption is one query.
 
     Raises:
@@ -42,24 +44,9 @@ def evaluate_checkpoint(checkpoint: Checkpoint, pairs: Sequence[Pair], images_di
             for batch in _batches(paths, _IMAGE_BATCH)
         ]
     )
-    return both_directions(image_embeds, text_embeds, [gallery.index(p.image) for p in pairs])
-
-
-def both_directions(
-    image_embeds: NDArray[np.float32], text_embeds: NDArray[np.float32], image_of_text: Sequence[int]
-) -> dict[str, Any]:
-    """(G, D), (Q, D) and the gallery row of each text → the JSON of DESIGN §6, less what names the data."""
-    texts_of_image: list[list[int]] = [[] for _ in image_embeds]
-    for text, image in enumerate(image_of_text):
-        texts_of_image[image].append(text)
-    to_image = retrieval_metrics(text_embeds, image_embeds, [[i] for i in image_of_text])
-    to_text = retrieval_metrics(image_embeds, text_embeds, texts_of_image)
-    return {
-        "gallery": len(image_embeds),
-        "queries": len(text_embeds),
-        "text_to_image": to_image.as_json(),
-        "image_to_text": to_text.as_json(),
-    }
+    row_of = {image: row for row, image in enumerate(gallery)}
+    figures = both_directions(image_embeds, text_embeds, [row_of[p.image] for p in pairs])
+    return {"gallery": len(gallery), "queries": len(pairs), **figures}
 
 
 def embed_token_ids(

@@ -51,7 +51,9 @@ class ViewMaker:
         try:
             image = decode(self.paths[row], self.spec)
         except ImageError as error:
-            raise DatasetError(f"a training image cannot be read: {error}; remove it and run prepare again") from error
+            raise DatasetError(
+                f"a training image cannot be read: {error}; remove it and run prepare again"
+            ) from error
         if view == 0:
             return resize(image, self.spec)
         digest = hashlib.sha256(f"{self.seed}/{self.paths[row].name}/{view}".encode()).digest()
@@ -120,7 +122,13 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
 
 def _cache_key(views: ViewMaker, frozen: nn.Module, view_count: int) -> str:
     digest = hashlib.sha256()
-    described = [[str(p) for p in views.paths], to_dict(views.spec), to_dict(views.augment), views.seed, view_count]
+    described = [
+        [str(p) for p in views.paths],
+        to_dict(views.spec),
+        to_dict(views.augment),
+        views.seed,
+        view_count,
+    ]
     digest.update(json.dumps(described).encode())
     for tensor in frozen.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())

@@ -8,7 +8,9 @@ from torch import Tensor
 MAX_LOGIT_SCALE = 4.6052
 
 
-def info_nce(image_embeds: Tensor, text_embeds: Tensor, logit_scale: Tensor, same: Tensor | None = None) -> Tensor:
+def info_nce(
+    image_embeds: Tensor, text_embeds: Tensor, logit_scale: Tensor, same: Tensor | None = None
+) -> Tensor:
     """Symmetric InfoNCE over a batch of matching rows (CLIP, figure 3).
 
     Args:

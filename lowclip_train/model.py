@@ -89,7 +89,9 @@ class TextTower(nn.Module):
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token ids (N, L) → one vector (N, hidden) each, before the projection."""
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (N, L, C)
+        hidden = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state  # (N, L, C)
         return masked_mean(hidden, attention_mask) if self.pooling == "mean" else hidden[:, 0]
 
     def embed_pooled(self, pooled: Tensor) -> Tensor:
@@ -109,7 +111,9 @@ class DualEncoder(nn.Module):
         self.text_tower = TextTower(text_encoder, _projection(config, text_features), config.text_pooling)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """→ `image_embeds` (N, D), `text_embeds` (M, D)."""
         return self.image_tower(pixel_values), self.text_tower(input_ids, attention_mask)
 

@@ -22,7 +22,9 @@ def read_flickr8k_tokens(path: Path, lang: str, split: str) -> list[Pair]:
         key, tab, caption = line.partition("\t")
         image, hash_sign, _ = key.rpartition("#")
         if not (tab and hash_sign and image and caption.strip()):
-            raise DatasetError(f"{path}, line {number}: expected 'image.jpg#0<TAB>caption', not {line[:60]!r}")
+            raise DatasetError(
+                f"{path}, line {number}: expected 'image.jpg#0<TAB>caption', not {line[:60]!r}"
+            )
         pairs.append(Pair(image, caption.strip(), lang, split, key))
     return pairs
 
@@ -32,7 +34,7 @@ def read_karpathy(path: Path, lang: str, split: str) -> list[Pair]:
 
     The file's own splits are kept; `split` is only for images that name none.
     """
-    pairs = []
+    pairs: list[Pair] = []
     for place, image in enumerate(_list(path, _json(path), "images")):
         try:
             name = str(Path(image.get("filepath", ""), image["filename"]))
@@ -74,7 +76,8 @@ def read_class_folders(path: Path, lang: str, split: str) -> list[Pair]:
         raise DatasetError(f"{path} is not a folder of class folders")
     photos = sorted(p for p in path.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES)
     return [
-        Pair(str(p.relative_to(path)), p.parent.name.replace("_", " "), lang, split, p.parent.name) for p in photos
+        Pair(str(p.relative_to(path)), p.parent.name.replace("_", " "), lang, split, p.parent.name)
+        for p in photos
     ]
 
 
@@ -97,9 +100,13 @@ def assign_splits(pairs: list[Pair], lists: Mapping[str, Path]) -> list[Pair]:
     for split, path in lists.items():
         for image in filter(None, map(str.strip, _text(path).splitlines())):
             if split_of.setdefault(image, split) != split:
-                raise DatasetError(f"{image} is listed in both {split_of[image]} and {split}; remove it from one")
+                raise DatasetError(
+                    f"{image} is listed in both {split_of[image]} and {split}; remove it from one"
+                )
     return [
-        Pair(p.image, p.caption, p.lang, split_of[p.image], p.caption_id) for p in pairs if p.image in split_of
+        Pair(p.image, p.caption, p.lang, split_of[p.image], p.caption_id)
+        for p in pairs
+        if p.image in split_of
     ]
 
 

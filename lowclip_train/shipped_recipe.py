@@ -60,7 +60,9 @@ def unpack(data: Path, work: Path) -> None:
 
 def lay_out_photos(data: Path, work: Path) -> None:
     """Flickr8k, its train and val splits; test is never laid out."""
-    pairs = [p for p in read_tsv(data / "flickr8k/captions.tsv", "en", "train") if p.split in ("train", "val")]
+    pairs = [
+        p for p in read_tsv(data / "flickr8k/captions.tsv", "en", "train") if p.split in ("train", "val")
+    ]
     write_dataset(work / "flickr8k", "flickr8k", work / "images/flickr8k", pairs, overwrite=True)
 
 
@@ -89,8 +91,14 @@ def lay_out_texts(data: Path, work: Path) -> None:
     with whole_file(work / "parallel.tsv") as aside:
         write_pairs(aside, parallel)
     labels = [text for row in emoji_concepts(data / "az-emoji/labels.tsv") for text in _seen_texts(row)]
-    captions = [p.caption for dataset in ("flickr8k", "emoji") for p in read_pairs(work / dataset / "pairs.tsv")]
-    words = gzip.decompress((data / "text/tesseract_aze_wordlist.txt.gz").read_bytes()).decode("utf-8").split("\n")
+    captions = [
+        p.caption for dataset in ("flickr8k", "emoji") for p in read_pairs(work / dataset / "pairs.tsv")
+    ]
+    words = (
+        gzip.decompress((data / "text/tesseract_aze_wordlist.txt.gz").read_bytes())
+        .decode("utf-8")
+        .split("\n")
+    )
     with whole_file(work / "corpus.txt") as aside:
         aside.write_text("\n".join([*captions, *labels, *(p.caption for p in parallel), *words]), "utf-8")
 

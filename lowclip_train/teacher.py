@@ -63,7 +63,9 @@ def _embed(config: Distillation, texts: list[str], folder: Path) -> NDArray[np.f
     token_ids = Tokenizer(tokenizer_file(config.teacher, folder), spec).token_ids(texts)
     by_length = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
     vectors = np.empty((len(texts), encoder.config.hidden_size), np.float16)
-    for start in tqdm(range(0, len(texts), _BATCH), "text teacher", unit="batch", mininterval=5, disable=None):
+    for start in tqdm(
+        range(0, len(texts), _BATCH), "text teacher", unit="batch", mininterval=5, disable=None
+    ):
         rows = by_length[start : start + _BATCH]
         input_ids, mask = map(torch.from_numpy, pad([token_ids[i] for i in rows], pad_token_id))
         hidden = encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state

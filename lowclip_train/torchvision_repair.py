@@ -10,11 +10,12 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 _OPERATOR = re.compile(r'register_fake\("torchvision::(\w+)"\)|register_meta\("(\w+)"\)')
-_declarations: list[torch.library.Library] = []  # a Library that is collected takes its operators with it
+_declarations: list[Any] = []  # a Library that is collected takes its operators with it
 
 
 def import_torchvision() -> None:
@@ -35,7 +36,7 @@ def import_torchvision() -> None:
 
 def declare_missing_operators() -> None:
     """Declare every torchvision operator that its own metadata functions name and that torch does not know."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library: Any = cast(Any, torch.library).Library("torchvision", "FRAGMENT")
     for name in sorted(_named_operators()):
         if not hasattr(torch.ops.torchvision, name):
             library.define(f"{name}(Tensor unavailable) -> Tensor")

@@ -5,75 +5,30 @@ takes the very steps that an uninterrupted one takes. What is optimized is `loss
 and `captions.py`.
 """
 
-import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lowclip_runtime.errors import DatasetError, LowClipError
-from lowclip_runtime.pairs import Pair, read_pairs
-from lowclip_runtime.schema import dumps, to_dict
-from lowclip_runtime.spec import TextSpec
-from lowclip_runtime.text import Tokenizer, pad
-from lowclip_train.captions import Caption, CaptionedImage, captioned_images, draw_captions, tokenize
+from lowclip_runtime.errors import LowClipError
+from lowclip_runtime.text import pad
+from lowclip_train.captions import Caption, draw_captions
 from lowclip_train.checkpoint import SCHEMA_VERSION, CheckpointManifest, save_checkpoint
 from lowclip_train.config import TrainConfig
-from lowclip_train.dataset import Dataset, read_dataset
-from lowclip_train.frozen_stages import SplitEncoder, keep_batch_norm_statistics, split_encoder
-from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
+from lowclip_train.frozen_stages import keep_batch_norm_statistics
 from lowclip_train.loss import cosine_distance, info_nce
-from lowclip_train.model import DualEncoder
-from lowclip_train.optimizer import build_optimizer, set_learning_rates
+from lowclip_train.optimizer import set_learning_rates
 from lowclip_train.progress import ProgressReport
-from lowclip_train.starting_model import starting_model
-from lowclip_train.teacher import Teacher
+from lowclip_train.run import Run, drawn_count, prepare_run
 from lowclip_train.training_state import Progress, load_state, save_state
 from lowclip_train.validation import validate
 
 _TEXT_CHUNK = 64  # captions of like length go through the text tower together, so little is padding
-
-
-@dataclass
-class Run:
-    """All that one run holds; built by `prepare_run`, changed only by `train_step`."""
-
-    config: TrainConfig
-    folder: Path
-    fingerprint: str
-    model: DualEncoder
-    split: SplitEncoder
-    optimizer: torch.optim.AdamW
-    tokenizer_path: Path
-    text: TextSpec
-    images: list[CaptionedImage]
-    source_rows: list[range]
-    inputs: ImageInputs
-    val_images: list[CaptionedImage]
-    val_inputs: ImageInputs | None
-    parallel: list[Caption]
-    teacher: Teacher | None
-    lineage: dict[str, Any]
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Full batches in one epoch."""
-        drawn = sum(
-            _drawn_count(rows, s.share) for rows, s in zip(self.source_rows, self.config.sources, strict=True)
-        )
-        return max(1, drawn // self.config.schedule.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole run."""
-        return self.steps_per_epoch * self.config.schedule.epochs
 
 
 def train(
@@ -114,40 +69,6 @@ def train(
     return run.folder / "checkpoint"
 
 
-def prepare_run(config: TrainConfig, folder: Path) -> Run:
-    """Load data and starting weights, and compute (or find) what is cached."""
-    cache = folder / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
-    datasets = [read_dataset(source.dataset) for source in config.sources]
-    model, tokenizer_path, text = starting_model(config, cache)
-    tokenizer = Tokenizer(tokenizer_path, text)
-    images, source_rows = _training_images(datasets, tokenizer)
-    val_images = [image for d in datasets for image in captioned_images(d, "val", tokenizer)]
-    split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
-    parallel = _parallel_captions(config, tokenizer)
-    everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
-    teacher_texts = [caption.teacher_text for caption in everything]
-    distill = config.distillation
-    return Run(
-        config=config,
-        folder=folder,
-        fingerprint=_fingerprint(config, datasets),
-        model=model,
-        split=split,
-        optimizer=build_optimizer(model, config.schedule),
-        tokenizer_path=tokenizer_path,
-        text=text,
-        images=images,
-        source_rows=source_rows,
-        inputs=_image_inputs(config, split, images, config.schedule.image_views, cache),
-        val_images=val_images,
-        val_inputs=_image_inputs(config, split, val_images, 0, cache) if val_images else None,
-        parallel=parallel,
-        teacher=Teacher(distill, teacher_texts, cache) if distill else None,
-        lineage=_lineage(config, datasets),
-    )
-
-
 def epoch_steps(run: Run, first: int, last: int) -> Iterator[tuple[int, list[int]]]:
     """(step, rows of `run.images`) for steps `first` to `last`; the order is new each epoch."""
     for step in range(first, last):
@@ -185,12 +106,14 @@ def train_step(run: Run, step: int, rows: list[int]) -> dict[str, float]:
 def _losses(run: Run, rows: list[int], epoch: int, generator: np.random.Generator) -> dict[str, Tensor]:
     count = run.config.schedule.captions_per_image
     drawn = [draw_captions(run.images[row], count, generator) for row in rows]
-    captions = [of_image[k] for k in range(count) for of_image in drawn]  # the first of each image, then the second
+    captions = [
+        of_image[k] for k in range(count) for of_image in drawn
+    ]  # the first of each image, then the second
     extra = _draw_parallel(run, generator)
     pooled = pool_texts(run, [*captions, *extra], generator)  # (count * N + P, C)
     image_embeds = run.model.image_tower.embed_pooled(run.split.tail(run.inputs.training_batch(rows, epoch)))
     text_embeds = run.model.text_tower.embed_pooled(pooled[: len(captions)])
-    parts = zip(text_embeds.split(len(rows)), _groups(captions, len(rows)), strict=True)
+    parts = zip(torch.split(text_embeds, len(rows)), _groups(captions, len(rows)), strict=True)
     contrastive = [
         info_nce(image_embeds, embeds, run.model.logit_scale, _same_text(group)) for embeds, group in parts
     ]
@@ -236,7 +159,9 @@ def _draw_parallel(run: Run, generator: np.random.Generator) -> list[Caption]:
 def _end_epoch(run: Run, progress: Progress, report: ProgressReport) -> Progress:
     """Validate, and write the checkpoint if it is the best so far (or the only one, without validation data)."""
     epoch = progress.step // run.steps_per_epoch - 1
-    metrics = validate(run.model, run.split, run.val_inputs, run.val_images, run.text) if run.val_inputs else {}
+    metrics = (
+        validate(run.model, run.split, run.val_inputs, run.val_images, run.text) if run.val_inputs else {}
+    )
     score = float(np.mean([m["text_to_image"]["mAP"] for m in metrics.values()])) if metrics else float(epoch)
     report.epoch(run.folder / "log.jsonl", epoch, metrics)
     if score <= progress.best_score:
@@ -257,66 +182,11 @@ def _end_epoch(run: Run, progress: Progress, report: ProgressReport) -> Progress
     return Progress(step=progress.step, best_score=score, best_epoch=epoch)
 
 
-def _training_images(
-    datasets: Sequence[Dataset], tokenizer: Tokenizer
-) -> tuple[list[CaptionedImage], list[range]]:
-    images: list[CaptionedImage] = []
-    source_rows = []
-    for dataset in datasets:
-        found = captioned_images(dataset, "train", tokenizer)
-        if not found:
-            raise DatasetError(f"the dataset {dataset.manifest.name!r} has no image in its train split")
-        source_rows.append(range(len(images), len(images) + len(found)))
-        images += found
-    return images, source_rows
-
-
-def _image_inputs(
-    config: TrainConfig, split: SplitEncoder, images: Sequence[CaptionedImage], view_count: int, cache: Path
-) -> ImageInputs:
-    views = ViewMaker([i.path for i in images], config.preprocess, config.augment, config.schedule.seed)
-    if config.schedule.image_views:
-        return CachedInputs(views, split.frozen, view_count, cache)
-    return LiveInputs(views, split.frozen)
-
-
-def _parallel_captions(config: TrainConfig, tokenizer: Tokenizer) -> list[Caption]:
-    """Captions of the parallel files: all rows of one key share a `caption_id`, so English is found for each."""
-    if config.distillation is None:
-        return []
-    captions: list[Caption] = []
-    for path in config.distillation.parallel:
-        captions += tokenize([Pair(p.image, p.caption, p.lang) for p in read_pairs(path)], tokenizer)
-    return captions
-
-
 def _epoch_order(run: Run, epoch: int) -> list[int]:
     generator = np.random.default_rng([run.config.schedule.seed, 0, epoch])
     drawn: list[int] = []
     for rows, source in zip(run.source_rows, run.config.sources, strict=True):
-        drawn += generator.permutation(rows)[: _drawn_count(rows, source.share)].tolist()
+        drawn += generator.permutation(rows)[: drawn_count(rows, source.share)].tolist()
     order = cast(list[int], generator.permutation(drawn).tolist())
     size = run.config.schedule.batch_size
     return order if len(order) >= size else (order * size)[:size]  # a tiny set fills one batch by repetition
-
-
-def _drawn_count(rows: range, share: float) -> int:
-    return max(1, round(len(rows) * share))
-
-
-def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset]) -> str:
-    """Config and data decide every step; a state is only resumed under the same ones."""
-    described = dumps({"config": to_dict(config), "data": [d.manifest.pairs_sha256 for d in datasets]})
-    return hashlib.sha256(described.encode()).hexdigest()
-
-
-def _lineage(config: TrainConfig, datasets: Sequence[Dataset]) -> dict[str, Any]:
-    return {
-        "datasets": {d.manifest.name: to_dict(d.manifest.captions) for d in datasets},
-        "pairs_sha256": {d.manifest.name: d.manifest.pairs_sha256 for d in datasets},
-        "image_weights": config.towers.image_encoder,
-        "text_weights": Path(config.towers.text_encoder).name,
-        "text_layers": list(config.towers.text_layers),
-        "seed": config.schedule.seed,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from lowclip_runtime.metrics import both_directions
 from lowclip_runtime.spec import TextSpec
 from lowclip_train.captions import CaptionedImage
-from lowclip_train.evaluate import both_directions, embed_token_ids
+from lowclip_train.evaluate import embed_token_ids
 from lowclip_train.frozen_stages import SplitEncoder
 from lowclip_train.image_inputs import ImageInputs
 from lowclip_train.model import DualEncoder
@@ -34,5 +35,6 @@ def validate(
         rows = [i for i, image in enumerate(images) if lang in image.captions]
         token_ids = [images[i].captions[lang][0].token_ids for i in rows]
         text_embeds = embed_token_ids(model.text_tower, token_ids, text.pad_token_id)
-        metrics[lang] = both_directions(image_embeds[np.asarray(rows)], text_embeds, range(len(rows)))
+        figures = both_directions(image_embeds[np.asarray(rows)], text_embeds, range(len(rows)))
+        metrics[lang] = {"gallery": len(rows), "queries": len(rows), **figures}
     return metrics

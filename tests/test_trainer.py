@@ -18,7 +18,8 @@ from lowclip_train import trainer
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.config import TrainConfig
 from lowclip_train.evaluate import evaluate_checkpoint
-from lowclip_train.trainer import prepare_run, train, train_step
+from lowclip_train.run import prepare_run
+from lowclip_train.trainer import train, train_step
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -57,7 +58,8 @@ def test_a_killed_run_resumes(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, epochs=40, batch_size=2)
     program = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path; from tiny_training import tiny_config; from lowclip_train.trainer import train\n"
+        "from pathlib import Path; from tiny_training import tiny_config\n"
+        "from lowclip_train.trainer import train\n"
         "train(tiny_config(Path(sys.argv[1]), epochs=40, batch_size=2), Path(sys.argv[1]) / 'run')"
     )
     child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(Path(__file__).parent)])

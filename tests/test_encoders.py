@@ -1,0 +1,120 @@
+"""Encoders by name and by file, cutting them in two, and importing timm beside a torchvision that does not fit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_training import write_text_encoder
+
+from lowclip_runtime.errors import ConfigError
+from lowclip_train.encoders import (
+    build_image_encoder,
+    build_text_encoder,
+    pretrained_image_encoder,
+    pretrained_text_encoder,
+    text_encoder_config,
+    tokenizer_file,
+)
+from lowclip_train.frozen_stages import frozen_features, split_encoder
+
+
+def test_an_unknown_image_encoder_names_close_ones() -> None:
+    with pytest.raises(ConfigError, match="did you mean"):
+        build_image_encoder("efficientnet_lite")
+    with pytest.raises(ConfigError, match="timm has no image encoder"):
+        build_image_encoder("no-such-net")
+
+
+def test_weights_of_another_port_load_in_order(tmp_path: Path) -> None:
+    source, _ = build_image_encoder("test_efficientnet")
+    foreign = {f"layer.{i:03}": t.contiguous() for i, t in enumerate(source.state_dict().values())}
+    save_file(foreign, tmp_path / "foreign.safetensors")
+    loaded = pretrained_image_encoder("test_efficientnet", str(tmp_path / "foreign.safetensors"))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(source.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
+    with pytest.raises(ConfigError, match="shapes differ"):
+        pretrained_image_encoder("test_resnet", str(tmp_path / "foreign.safetensors"))
+    with pytest.raises(ConfigError, match="not a file"):
+        pretrained_image_encoder("test_resnet", str(tmp_path / "none.pth"))
+
+
+def test_a_text_encoder_is_rebuilt_from_its_config(tmp_path: Path) -> None:
+    folder = write_text_encoder(tmp_path / "bert", layers=3)
+    encoder = pretrained_text_encoder(str(folder), (0, 2))
+    rebuilt, width = build_text_encoder(text_encoder_config(encoder))
+    rebuilt.load_state_dict(encoder.state_dict())
+    ids = torch.tensor([[2, 4, 5, 3]])
+    outputs = [e.eval()(input_ids=ids).last_hidden_state for e in (encoder, rebuilt)]
+    assert width == 32 and torch.equal(*outputs)
+    assert tokenizer_file(str(folder), tmp_path) == folder / "tokenizer.json"
+
+
+def test_layers_that_are_not_there(tmp_path: Path) -> None:
+    folder = write_text_encoder(tmp_path / "bert")
+    with pytest.raises(ConfigError, match="names layer 7, but the encoder has 2"):
+        pretrained_text_encoder(str(folder), (0, 7))
+    with pytest.raises(ConfigError, match="no text encoder could be loaded"):
+        pretrained_text_encoder(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet"])
+@pytest.mark.parametrize("frozen_stages", [0, 1, 2, -1])
+def test_the_two_parts_are_the_whole(name: str, frozen_stages: int) -> None:
+    encoder, _ = build_image_encoder(name)
+    encoder.eval()
+    pixel_values = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = encoder(pixel_values)
+        split = split_encoder(encoder, frozen_stages)
+        parts = split.tail(frozen_features(split.frozen, pixel_values))
+    torch.testing.assert_close(
+        parts, whole, atol=1e-5, rtol=1e-5
+    )  # another memory format, another summation order
+    frozen = {id(p) for p in split.frozen.parameters()}
+    assert all(p.requires_grad == (id(p) not in frozen) for p in encoder.parameters())
+
+
+def test_a_family_that_cannot_be_cut_says_so() -> None:
+    encoder, _ = build_image_encoder("test_vit")
+    with pytest.raises(ConfigError, match="cannot be frozen in part"):
+        split_encoder(encoder, 1)
+
+
+_FAKE_TORCHVISION = """
+import torch
+@torch.library.register_fake("torchvision::made_up")
+def meta(x): return x
+VALUE = 42
+"""
+
+
+def _import_beside(torchvision: Path, program: str) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.path.insert(0, {str(torchvision)!r}); {program}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_missing_operators_are_declared_only_where_the_import_fails(tmp_path: Path) -> None:
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text("from torchvision._meta_registrations import VALUE\n")
+    (package / "_meta_registrations.py").write_text(_FAKE_TORCHVISION)
+    program = (
+        "from lowclip_train.torchvision_repair import import_torchvision, _declarations; "
+        "import_torchvision(); import torchvision; print(torchvision.VALUE, len(_declarations))"
+    )
+    assert _import_beside(tmp_path, program).stdout.split() == ["42", "1"]
+    (package / "_meta_registrations.py").write_text("VALUE = 7\n")  # one that fits: nothing is declared
+    assert _import_beside(tmp_path, program).stdout.split() == ["7", "0"]
+
+
+def test_another_failure_of_torchvision_is_not_hidden(tmp_path: Path) -> None:
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('something else')\n")
+    program = "from lowclip_train.torchvision_repair import import_torchvision; import_torchvision()"
+    assert "something else" in _import_beside(tmp_path, program).stderr

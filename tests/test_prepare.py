@@ -1,0 +1,137 @@
+"""The five caption formats, the dataset folder, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.pairs import Pair
+from lowclip_train.dataset import read_dataset, write_dataset
+from lowclip_train.prepare import (
+    assign_splits,
+    read_class_folders,
+    read_coco,
+    read_flickr8k_tokens,
+    read_karpathy,
+    read_tsv,
+)
+
+
+def _picture(path: Path, shade: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), (shade, 0, 0)).save(path)
+
+
+def test_flickr8k_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "Flickr8k.token.txt"
+    path.write_text("a.jpg#0\tA dog runs .\na.jpg#1\tİt qaçır.\nb.jpg#0\tA cat .\n", "utf-8")
+    pairs = read_flickr8k_tokens(path, "en", "train")
+    assert pairs[1] == Pair("a.jpg", "İt qaçır.", "en", "train", "a.jpg#1")
+    assert [p.image for p in pairs] == ["a.jpg", "a.jpg", "b.jpg"]
+
+
+def test_a_bad_token_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.txt"
+    path.write_text("a.jpg#0\tgood\na.jpg no tab\n", "utf-8")
+    with pytest.raises(DatasetError, match="line 2"):
+        read_flickr8k_tokens(path, "en", "train")
+
+
+def test_karpathy_keeps_its_splits_and_counts_restval_as_train(tmp_path: Path) -> None:
+    sentence = {"raw": " A dog. ", "sentid": 7}
+    images = [
+        {"filename": "a.jpg", "filepath": "val2014", "split": "restval", "sentences": [sentence]},
+        {"filename": "b.jpg", "split": "test", "sentences": [sentence, sentence]},
+    ]
+    path = tmp_path / "dataset_coco.json"
+    path.write_text(json.dumps({"images": images}))
+    pairs = read_karpathy(path, "en", "train")
+    assert pairs[0] == Pair("val2014/a.jpg", "A dog.", "en", "train", "7")
+    assert [p.split for p in pairs] == ["train", "test", "test"]
+
+
+def test_karpathy_names_the_image_that_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "k.json"
+    path.write_text(json.dumps({"images": [{"filename": "a.jpg"}]}))
+    with pytest.raises(DatasetError, match=r"images\[0\]"):
+        read_karpathy(path, "en", "train")
+
+
+def test_coco(tmp_path: Path) -> None:
+    path = tmp_path / "captions_val2017.json"
+    data = {
+        "images": [{"id": 5, "file_name": "5.jpg"}],
+        "annotations": [
+            {"id": 1, "image_id": 5, "caption": "A bus.\n"},
+            {"id": 2, "image_id": 5, "caption": "Red bus"},
+        ],
+    }
+    path.write_text(json.dumps(data))
+    assert read_coco(path, "en", "val")[0] == Pair("5.jpg", "A bus.", "en", "val", "1")
+    data["annotations"][0]["image_id"] = 6
+    path.write_text(json.dumps(data))
+    with pytest.raises(DatasetError, match="not COCO"):
+        read_coco(path, "en", "val")
+
+
+def test_tsv_fills_missing_columns(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("image\tcaption\na.jpg\tbir it\n", "utf-8")
+    assert read_tsv(path, "az", "train") == [Pair("a.jpg", "bir it", "az", "train", "a.jpg#0")]
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    _picture(tmp_path / "sea_turtle" / "x.png", 1)
+    (tmp_path / "sea_turtle" / "notes.txt").write_text("no image")
+    assert read_class_folders(tmp_path, "en", "train") == [
+        Pair("sea_turtle/x.png", "sea turtle", "en", "train", "sea_turtle")
+    ]
+
+
+def test_split_lists(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("a.jpg\n")
+    (tmp_path / "test.txt").write_text("b.jpg\n")
+    pairs = [Pair(name, "c", "en", "", "") for name in ("a.jpg", "b.jpg", "c.jpg")]
+    lists = {"train": tmp_path / "train.txt", "test": tmp_path / "test.txt"}
+    assert [(p.image, p.split) for p in assign_splits(pairs, lists)] == [
+        ("a.jpg", "train"),
+        ("b.jpg", "test"),
+    ]
+    (tmp_path / "test.txt").write_text("a.jpg\n")
+    with pytest.raises(DatasetError, match="both"):
+        assign_splits(pairs, lists)
+
+
+def test_dataset_round_trip(tmp_path: Path) -> None:
+    _picture(tmp_path / "img" / "a.png", 1)
+    pairs = [Pair("a.png", "“bir” it", "az", "train", "0"), Pair("a.png", "a dog", "en", "train", "0")]
+    manifest = write_dataset(tmp_path / "data", "d", tmp_path / "img", pairs)
+    opened = read_dataset(tmp_path / "data")
+    assert opened.pairs == pairs and opened.manifest == manifest
+    assert manifest.captions == {"train/az": 1, "train/en": 1} and manifest.image_count == 1
+
+
+def test_one_photo_in_two_splits_is_a_leak(tmp_path: Path) -> None:
+    _picture(tmp_path / "a.png", 1)
+    _picture(tmp_path / "copy.png", 1)
+    pairs = [Pair("a.png", "x", "en", "train", "0"), Pair("copy.png", "y", "en", "test", "1")]
+    with pytest.raises(DatasetError, match="two splits"):
+        write_dataset(tmp_path / "data", "d", tmp_path, pairs)
+    assert not (tmp_path / "data").exists()
+
+
+def test_missing_images_are_counted_and_named(tmp_path: Path) -> None:
+    pairs = [Pair("gone.png", "x", "en", "train", "0")]
+    with pytest.raises(DatasetError, match=r"1 of 1 images .*gone\.png"):
+        write_dataset(tmp_path / "data", "d", tmp_path, pairs)
+
+
+def test_pairs_changed_afterwards_are_noticed(tmp_path: Path) -> None:
+    _picture(tmp_path / "a.png", 1)
+    write_dataset(tmp_path / "data", "d", tmp_path, [Pair("a.png", "x", "en", "train", "0")])
+    with (tmp_path / "data" / "pairs.tsv").open("a") as file:
+        file.write("a.png\ty\ten\ttest\t1\n")
+    with pytest.raises(DatasetError, match="changed"):
+        read_dataset(tmp_path / "data")

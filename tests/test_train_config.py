@@ -1,0 +1,68 @@
+"""Training configs: every problem at once, and paths beside the file."""
+
+from pathlib import Path
+
+import pytest
+
+from lowclip_runtime.errors import ConfigError
+from lowclip_train.config import load_config
+from lowclip_train.shipped_recipe import CONFIG_NAME
+
+_GOOD = """
+name = "n"
+licence = "l"
+[towers]
+image_encoder = "resnet50"
+text_encoder = "bert-base-multilingual-cased"
+[[sources]]
+dataset = "data"
+"""
+
+
+def test_paths_beside_the_config_are_resolved_and_hub_names_are_not(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "c.toml").write_text(_GOOD, "utf-8")
+    config = load_config(tmp_path / "c.toml")
+    assert config.sources[0].dataset == str(tmp_path / "data")
+    assert config.towers.text_encoder == "bert-base-multilingual-cased"
+    assert config.towers.image_weights == "hub"
+
+
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    bad = _GOOD.replace("image_encoder", "image_encodr") + "[schedule]\nepochs = 0\nbatch_size = 'many'\n"
+    (tmp_path / "c.toml").write_text(bad, "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "c.toml")
+    message = str(caught.value)
+    assert "did you mean 'image_encoder'" in message
+    assert "missing key 'towers.image_encoder'" in message
+    assert "schedule.batch_size must be a whole number" in message
+
+
+@pytest.mark.parametrize(
+    ("addition", "reason"),
+    [
+        ("[schedule]\nimage_views = 2\n", "image_frozen_stages must not be 0"),
+        ("[schedule]\nepochs = 0\n", "epochs must be 1 or more"),
+        ("[augment]\ncrop_min_area = 1.5\n", "crop_min_area"),
+        ("[text]\nlowercase = 'turkish'\n", "one of 'none', 'azerbaijani'"),
+    ],
+)
+def test_values_are_checked(tmp_path: Path, addition: str, reason: str) -> None:
+    (tmp_path / "c.toml").write_text(_GOOD + addition, "utf-8")
+    with pytest.raises(ConfigError, match=reason):
+        load_config(tmp_path / "c.toml")
+
+
+def test_not_toml_and_not_there(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("name = ", "utf-8")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_config(tmp_path / "c.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_the_shipped_config_loads() -> None:
+    config = load_config(Path(__file__).parent.parent / "lowclip_train" / "configs" / CONFIG_NAME)
+    assert config.towers.image_encoder == "tf_efficientnet_lite0"
+    assert config.towers.dims == 256
