@@ -1,0 +1,84 @@
+"""Writes the tables of README.md from `benchmarks/results/*.json`.
+
+python benchmarks/readme_tables.py          # rewrites README.md; a test checks that it is up to date
+"""
+
+import json
+from typing import Any
+
+from result_file import RESULTS
+
+README = RESULTS.parents[1] / "README.md"
+_CASES = {
+    "flickr8k test, az, text_to_image": "Flickr8k test, Azerbaijani → photo",
+    "flickr8k test, en, text_to_image": "Flickr8k test, English → photo",
+    "gcompris94, az noun": "GCompris drawings, Azerbaijani noun",
+    "twemoji, az name, seen concepts": "Twemoji (a vendor never trained on), Azerbaijani name, seen concepts",
+    "twemoji, az name, unseen concepts": "Twemoji, concepts unseen in training",
+}
+_METRICS = ("R@1", "R@5", "R@10", "mAP")
+
+
+def main() -> None:
+    """Rewrite README.md where its tables differ."""
+    README.write_text(with_tables(README.read_text("utf-8")), "utf-8")
+
+
+def with_tables(text: str) -> str:
+    """`text` with every generated table as the result files have it."""
+    for name, table in (("quality", _quality), ("footprint", _footprint)):
+        opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, rest = text.split(opening, 1)
+        after = rest.split(closing, 1)[1]
+        text = before + opening + table(_result(name)) + closing + after
+    return text
+
+
+def _result(name: str) -> dict[str, Any]:
+    result = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    assert isinstance(result, dict)
+    return result
+
+
+def _quality(result: dict[str, Any]) -> str:
+    value = {(r["case"], r["metric"]): r for r in result["rows"]}
+    cases = list(dict.fromkeys(r["case"] for r in result["rows"]))
+    lines = [
+        f"| test | gallery | {' | '.join(_METRICS)} | R@10 before int8 |",
+        "|---" * (len(_METRICS) + 3) + "|",
+    ]
+    for prefix, title in _CASES.items():
+        case = next(c for c in cases if c.startswith(prefix))
+        cells = " | ".join(f"{value[case, metric]['ours']:.3f}" for metric in _METRICS)
+        before = next(iter(value[case, "R@10"]["peers"].values()), float("nan"))
+        lines.append(f"| {title} | {case.rsplit(' ', 1)[1]} | {cells} | {before:.3f} |")
+    caltech = next(r for r in result["rows"] if r["metric"] == "precision@10")
+    agreement = {(r["case"], r["metric"]): r["ours"] for r in result["rows"]}
+    cosine = {kind: agreement[f"{kind} embeddings, flickr8k test", "mean cosine with the last peer"]
+              for kind in ("image", "text")}  # fmt: skip
+    apart = max(v for (_, metric), v in agreement.items() if metric.startswith("max abs difference"))
+    lines += [
+        "",
+        f"Caltech-101, Azerbaijani label → photos of that class: precision@10 {caltech['ours']:.3f} "
+        f"({caltech['case'].rsplit(', ', 1)[1]}). int8 against fp32 on Flickr8k test: mean cosine "
+        f"{cosine['image']:.4f} image, {cosine['text']:.4f} text. An embedding in a batch of 32 differs from the same "
+        f"one alone by at most {apart:.1e}. All of the int8 bundle inside the package; {_where(result)}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _footprint(result: dict[str, Any]) -> str:
+    lines = ["| what | |", "|---|---|"]
+    lines += [f"| {r['case']}: {r['metric']} | {r['ours']:.3g} {r['unit']} |" for r in result["rows"]]
+    return "\n".join([*lines, "", f"Measured: {_where(result)}.", ""])
+
+
+def _where(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    vnni = "with" if machine["vnni"] else "without"
+    return f"{result['date']}, {machine['cores']} cores ({machine['processor']}, {vnni} VNNI)"
+
+
+if __name__ == "__main__":
+    main()
