@@ -1,0 +1,127 @@
+"""Writes a bundle's folder: whole or not at all, and never over something that is not a bundle."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lowclip_export.golden import write_golden
+from lowclip_export.hf_files import write_hf_files
+from lowclip_export.model_card import model_card
+from lowclip_export.onnx_edit import save_graph
+from lowclip_export.tower import ExportedTower
+from lowclip_runtime.bundle import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    TOKENIZER_NAME,
+    BundleManifest,
+    FileEntry,
+    Tower,
+)
+from lowclip_runtime.errors import InputError
+from lowclip_runtime.files import sha256_of, whole_folder
+from lowclip_runtime.schema import dumps
+from lowclip_train.checkpoint import Checkpoint
+
+_CARD_NAME = "README.md"
+
+
+def refuse_to_replace(out: Path, *, overwrite: bool) -> None:
+    """Raise unless `out` is free, or a bundle that may be overwritten.
+
+    Raises:
+        InputError: saying what stands there.
+    """
+    if not out.exists():
+        return
+    if not overwrite:
+        raise InputError(f"{out} exists already; name another folder, or pass --overwrite to replace it")
+    if not out.is_dir() or (any(out.iterdir()) and not _looks_like_bundle(out)):
+        raise InputError(f"{out} is not a bundle, so --overwrite does not replace it; name another folder")
+
+
+def write_bundle(
+    out: Path,
+    checkpoint: Checkpoint,
+    image: ExportedTower,
+    text: ExportedTower,
+    *,
+    name: str,
+    evaluation: dict[str, Any],
+    overwrite: bool = False,
+) -> BundleManifest:
+    """Write everything into a folder beside `out`, flush it to the disk and rename it to `out`.
+
+    Raises:
+        InputError: `out` exists and may not be replaced.
+    """
+    refuse_to_replace(out, overwrite=overwrite)
+    source = checkpoint.manifest
+    with whole_folder(out, overwrite=overwrite) as folder:
+        (folder / "onnx").mkdir()
+        image_tower = _write_tower(folder, "vision_model", image, external=False)
+        # memory-mapped weights load the text tower three times faster; the image tower gains nothing
+        text_tower = _write_tower(folder, "text_model", text, external=True)
+        shutil.copyfile(checkpoint.tokenizer_path, folder / TOKENIZER_NAME)
+        write_hf_files(folder, source.model, source.preprocess, source.text)
+        golden = write_golden(
+            folder, image_tower.file, text_tower.file, source.preprocess, source.text, image.precision
+        )
+        manifest = BundleManifest(
+            schema_version=SCHEMA_VERSION,
+            name=name,
+            created=datetime.now(UTC).date().isoformat(),
+            dims=source.model.dims,
+            preprocess=source.preprocess,
+            text=source.text,
+            image_tower=image_tower,
+            text_tower=text_tower,
+            files=_entries(folder),
+            golden=golden,
+            parity={"image": image.parity, "text": text.parity},
+            evaluation=evaluation,
+            licence=source.licence,
+            lineage=_lineage(checkpoint),
+        )
+        manifest = _with_card(folder, manifest)
+        (folder / MANIFEST_NAME).write_text(dumps(manifest), "utf-8")
+        for path in folder.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    return manifest
+
+
+def _write_tower(folder: Path, stem: str, tower: ExportedTower, *, external: bool) -> Tower:
+    suffix = "" if tower.precision == "fp32" else f"_{tower.precision}"
+    file = f"onnx/{stem}{suffix}.onnx"
+    save_graph(tower.final, folder / file, external=external)
+    return Tower(file=file, precision=tower.precision, recipe=tower.recipe)
+
+
+def _entries(folder: Path) -> dict[str, FileEntry]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size)
+        for path in paths
+    }
+
+
+def _with_card(folder: Path, manifest: BundleManifest) -> BundleManifest:
+    (folder / _CARD_NAME).write_text(model_card(manifest), "utf-8")
+    fields = {**vars(manifest), "files": _entries(folder)}
+    return BundleManifest(**fields)
+
+
+def _lineage(checkpoint: Checkpoint) -> dict[str, Any]:
+    source = checkpoint.manifest
+    checkpoint_facts = {"name": source.name, "created": source.created, "files": source.files}
+    return {**source.lineage, "checkpoint": checkpoint_facts}
+
+
+def _looks_like_bundle(folder: Path) -> bool:
+    """Has a bundle's manifest, damaged or not: a checkpoint has a manifest too, and must survive."""
+    try:
+        manifest = json.loads((folder / MANIFEST_NAME).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and "image_tower" in manifest

@@ -1,0 +1,133 @@
+"""The real images and texts that int8 ranges are measured on, and others that parity is measured on.
+
+Both are read by the runtime's own preprocessing and tokenizer. Where no folder or pairs file is given, parity
+is measured on made-up images and the sentences below, and nothing can be calibrated.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowclip_export.onnx_edit import Feed
+from lowclip_runtime.errors import DatasetError, ImageError, InputError
+from lowclip_runtime.folder import FoundFile, walk
+from lowclip_runtime.pairs import Pair, read_pairs
+from lowclip_runtime.preprocess import decode, normalize, resize
+from lowclip_runtime.spec import PreprocessSpec
+from lowclip_runtime.text import Tokenizer
+
+T = TypeVar("T")
+
+CALIBRATION_IMAGES, CALIBRATION_TEXTS = 192, 512
+PARITY_IMAGES, PARITY_TEXTS = 64, 128
+_IMAGE_BATCH, _TEXT_BATCH = 8, 32
+_SENTENCES = (
+    "qırmızı paltarlı qız", "dənizdə üzən it", "iki kişi dağa dırmaşır", "velosiped sürən oğlan uşağı",
+    "otda oynayan qara və ağ it", "qarda gəzən insanlar", "stolun üstündə yatan pişik", "gün batanda sahil",
+    "a dog running on grass", "two children in a swimming pool", "a man climbing a rock", "a busy street",
+    "mavi köynəkli futbolçu topa vurur", "göldə qayıq", "yaşıl ağacların arasında ev", "sarı avtobus",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs for calibration and parity.
+
+    Attributes:
+        pixels: (N, size_px, size_px, 3) uint8, already resized.
+        real: whether they come from the user's data, so that ranges may be measured on them.
+    """
+
+    pixels: NDArray[np.uint8]
+    texts: tuple[str, ...]
+    real: bool
+
+    def image_feeds(self, spec: PreprocessSpec, batch_size: int = _IMAGE_BATCH) -> Iterator[Feed]:
+        """Batches of `pixel_values`."""
+        for start in range(0, len(self.pixels), batch_size):
+            yield {"pixel_values": normalize(self.pixels[start : start + batch_size], spec)}
+
+    def text_feeds(self, tokenizer: Tokenizer, batch_size: int = _TEXT_BATCH) -> Iterator[Feed]:
+        """Batches of `input_ids` and `attention_mask`, each padded to its longest text."""
+        for start in range(0, len(self.texts), batch_size):
+            input_ids, attention_mask = tokenizer(self.texts[start : start + batch_size])
+            yield {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+def made_up_samples(spec: PreprocessSpec) -> Samples:
+    """Smooth random images and a few sentences: enough to compare two float graphs."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (16, 8, 8, 3), np.uint8)
+    factor = -(-spec.size_px // 8)
+    pixels = coarse.repeat(factor, 1).repeat(factor, 2)[:, : spec.size_px, : spec.size_px]
+    return Samples(pixels, _SENTENCES, real=False)
+
+
+def read_samples(source: Path, images: Path | None, spec: PreprocessSpec) -> tuple[Samples, Samples]:
+    """Samples for calibration and for parity, disjoint where there are enough.
+
+    Args:
+        source: a folder of images, or a pairs.tsv; then the captions are samples too.
+        images: the folder of the pairs' images; by default that of the file.
+
+    Raises:
+        DatasetError: there is nothing to calibrate on.
+    """
+    if source.is_dir():
+        paths, captions = [source / file.path for file in _walked(source)], list[str]()
+    else:
+        paths, captions = _of_pairs(source, images or source.parent)
+    pixels = _read_pixels(_shuffled(paths), spec, CALIBRATION_IMAGES + PARITY_IMAGES)
+    if not len(pixels):
+        raise DatasetError(
+            f"{source} holds no image that can be read, so there is nothing to calibrate on; name a folder "
+            "of photos, or a pairs.tsv and the folder of its images with --images"
+        )
+    texts = tuple(_shuffled(captions)[: CALIBRATION_TEXTS + PARITY_TEXTS])
+    image_cut, text_cut = _parity_count(len(pixels), PARITY_IMAGES), _parity_count(len(texts), PARITY_TEXTS)
+    calibration = Samples(pixels[image_cut:], texts[text_cut:], real=True)
+    return calibration, Samples(
+        pixels[: image_cut or None], texts[: text_cut or None] or _SENTENCES, real=True
+    )
+
+
+def _walked(folder: Path) -> Sequence[FoundFile]:
+    try:
+        return walk(folder).files
+    except InputError as error:
+        raise DatasetError(str(error)) from error
+
+
+def _of_pairs(source: Path, images: Path) -> tuple[list[Path], list[str]]:
+    """Images and captions of the train split, or of everything where the file has no such split."""
+    pairs: Sequence[Pair] = read_pairs(source)
+    pairs = [pair for pair in pairs if pair.split == "train"] or pairs
+    names = dict.fromkeys(pair.image for pair in pairs)
+    return [images / name for name in names], [pair.caption for pair in pairs]
+
+
+def _read_pixels(paths: Sequence[Path], spec: PreprocessSpec, wanted: int) -> NDArray[np.uint8]:
+    """The first `wanted` images that can be read; those that cannot are passed over."""
+    rows: list[NDArray[np.uint8]] = []
+    for path in paths:
+        if len(rows) == wanted:
+            break
+        try:
+            rows.append(resize(decode(path, spec), spec))
+        except ImageError:
+            continue
+    return np.stack(rows) if rows else np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
+
+
+def _shuffled(items: Sequence[T]) -> list[T]:
+    order = np.random.default_rng(0).permutation(len(items))
+    return [items[i] for i in order]
+
+
+def _parity_count(available: int, wanted: int) -> int:
+    """How many to hold out: a fifth at most; none of fewer than ten, which then serve for both."""
+    return 0 if available < 10 else min(wanted, available // 5)

@@ -1,0 +1,65 @@
+"""The `lowclip-export` command: parse, call the library, print."""
+
+from pathlib import Path
+
+import click
+
+from lowclip_export.recipe import QUANTIZE_CHOICES, Quantize
+from lowclip_runtime.cli.options import configure_process, refuse_in_one_sentence
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("checkpoint", type=_PATH)
+@click.argument("out", type=_PATH)
+@click.option(
+    "--quantize",
+    type=click.Choice(QUANTIZE_CHOICES),
+    default="int8",
+    show_default=True,
+    help="none keeps float32.",
+)
+@click.option(
+    "--calibration",
+    type=_PATH,
+    metavar="DIR|PAIRS",
+    help="Folder of photos, or a pairs.tsv, to measure int8 ranges on.",
+)
+@click.option(
+    "--images", type=_PATH, metavar="DIR", help="Folder of the calibration pairs' images [default: PAIRS's]."
+)
+@click.option(
+    "--eval",
+    "eval_pairs",
+    type=_PATH,
+    metavar="PAIRS",
+    help="pairs.tsv to measure retrieval on, before and after.",
+)
+@click.option("--eval-images", type=_PATH, metavar="DIR", help="Folder of its images [default: PAIRS's].")
+@click.option("--eval-split", metavar="NAME", help="Only this split of it.")
+@click.option(
+    "--trim-vocab",
+    multiple=True,
+    metavar="CORPUS",
+    help="Text file that chooses the vocabulary; repeat for more.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the bundle OUT.")
+@click.option("--name", help="The bundle's name [default: the checkpoint's].")
+@click.version_option(package_name="lowclip")
+@refuse_in_one_sentence
+def main(
+    checkpoint: Path, out: Path, quantize: Quantize, calibration: Path | None, images: Path | None,
+    eval_pairs: Path | None, eval_images: Path | None, eval_split: str | None, trim_vocab: tuple[str, ...],
+    overwrite: bool, name: str | None,
+) -> None:  # fmt: skip
+    """Export CHECKPOINT, a folder made by lowclip-train, to the bundle OUT; prints the bundle's folder."""
+    configure_process()
+    from lowclip_export.export import ExportOptions, export
+
+    options = ExportOptions(
+        quantize=quantize, calibration=calibration, images=images, eval_pairs=eval_pairs,
+        eval_images=eval_images, eval_split=eval_split, trim_vocab=trim_vocab, overwrite=overwrite, name=name,
+    )  # fmt: skip
+    export(checkpoint, out, options)
+    click.echo(str(out))

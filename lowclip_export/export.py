@@ -1,0 +1,135 @@
+"""`export()`: from a checkpoint to a bundle. The spine; each step has its own file."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from lowclip_export.bundle_writer import refuse_to_replace, write_bundle
+from lowclip_export.calibration import Samples, made_up_samples, read_samples
+from lowclip_export.evaluation import evaluate_towers, existing_images
+from lowclip_export.recipe import Quantize
+from lowclip_export.tower import ExportedTower, export_image_tower, export_text_tower
+from lowclip_export.trim import trim_checkpoint
+from lowclip_runtime.bundle import BundleManifest
+from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.pairs import Pair, read_pairs
+from lowclip_runtime.text import Tokenizer
+from lowclip_train.checkpoint import Checkpoint, load_checkpoint
+from lowclip_train.progress import say
+from lowclip_train.starting_model import read_corpora
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What `lowclip-export` may be told.
+
+    Attributes:
+        calibration: folder of images, or pairs.tsv; int8 needs it.
+        images: folder of the calibration pairs' images [that of the file].
+        eval_pairs, eval_images, eval_split: what to measure retrieval on before and after.
+        trim_vocab: text files that choose the vocabulary; none keeps it whole.
+        name: the bundle's name [the checkpoint's].
+    """
+
+    quantize: Quantize = "int8"
+    calibration: Path | None = None
+    images: Path | None = None
+    eval_pairs: Path | None = None
+    eval_images: Path | None = None
+    eval_split: str | None = None
+    trim_vocab: tuple[str, ...] = ()
+    overwrite: bool = False
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.quantize not in get_args(Quantize):
+            problems.append(f"quantize must be one of {', '.join(get_args(Quantize))}, not {self.quantize!r}")
+        if self.quantize == "int8" and self.calibration is None:
+            problems.append(
+                "int8 measures ranges on photos; pass --calibration with a folder of them or a pairs.tsv"
+            )
+        if self.eval_pairs is None and (self.eval_images or self.eval_split):
+            problems.append("--eval-images and --eval-split go with --eval")
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
+def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> BundleManifest:
+    """Write the bundle `out` from a checkpoint folder; returns its manifest.
+
+    Raises:
+        CheckpointError: not a checkpoint, or an encoder that cannot be exported faithfully.
+        DatasetError: nothing to calibrate or evaluate on.
+        InputError: `out` exists and may not be replaced.
+    """
+    out = Path(out)
+    refuse_to_replace(out, overwrite=options.overwrite)
+    opened = load_checkpoint(checkpoint)
+    eval_pairs = _eval_pairs(options)
+    calibration, parity = _samples(opened, options)
+    with tempfile.TemporaryDirectory(prefix="lowclip-export-") as work:
+        opened = _trimmed(opened, options, Path(work), eval_pairs)
+        image = export_image_tower(opened, options.quantize, calibration, parity)
+        text = export_text_tower(opened, options.quantize, calibration, parity)
+        evaluation = _evaluation(opened, image, text, options, eval_pairs)
+        manifest = write_bundle(
+            out, opened, image, text,
+            name=options.name or opened.manifest.name, evaluation=evaluation, overwrite=options.overwrite,
+        )  # fmt: skip
+    say(f"{out}: {sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f} MB")
+    return manifest
+
+
+def _eval_pairs(options: ExportOptions) -> list[Pair]:
+    if options.eval_pairs is None:
+        return []
+    pairs = read_pairs(options.eval_pairs, split=options.eval_split)
+    existing_images(pairs, _eval_images(options, options.eval_pairs))  # before the minutes of work, not after
+    return pairs
+
+
+def _eval_images(options: ExportOptions, pairs: Path) -> Path:
+    return options.eval_images or pairs.parent
+
+
+def _samples(opened: Checkpoint, options: ExportOptions) -> tuple[Samples, Samples]:
+    spec = opened.manifest.preprocess
+    if options.calibration is None:
+        return made_up_samples(spec), made_up_samples(spec)
+    calibration, parity = read_samples(options.calibration, options.images, spec)
+    say(f"calibration: {len(calibration.pixels)} images, {len(calibration.texts)} texts")
+    return calibration, parity
+
+
+def _trimmed(opened: Checkpoint, options: ExportOptions, work: Path, eval_pairs: list[Pair]) -> Checkpoint:
+    if not options.trim_vocab:
+        return opened
+    held_out = [pair.caption for pair in eval_pairs]
+    trimmed = trim_checkpoint(
+        opened, read_corpora(options.trim_vocab), work / "tokenizer.json", held_out=held_out
+    )
+    report = trimmed.manifest.lineage["trimmed_vocabulary"]
+    say(f"vocabulary: {report['rows_before']:,} → {report['rows_kept']:,} rows")
+    return trimmed
+
+
+def _evaluation(
+    opened: Checkpoint, image: ExportedTower, text: ExportedTower, options: ExportOptions, pairs: list[Pair]
+) -> dict[str, Any]:
+    if options.eval_pairs is None:
+        return {}
+    images = _eval_images(options, options.eval_pairs)
+    tokenizer = Tokenizer(opened.tokenizer_path, opened.manifest.text)
+    result = evaluate_towers(image, text, pairs, images, opened.manifest.preprocess, tokenizer)
+    for lang, one in result.items():
+        if lang != "parity":
+            say(f"evaluation, {lang}, gallery {one['gallery']}: text → image R@10 {_recall(one)}")
+    name = options.eval_pairs.parent.name + (f" {options.eval_split}" if options.eval_split else "")
+    return {name: result}
+
+
+def _recall(one: dict[str, Any]) -> str:
+    before, after = (one[when]["text_to_image"]["R@10"] for when in ("before", "after"))
+    return f"{before:.4f} before, {after:.4f} after"

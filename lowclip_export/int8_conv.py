@@ -1,0 +1,126 @@
+"""Static int8 for convolutional image towers, as integer operators (QLinearConv and its kin).
+
+Weight scales, ranges and bias corrections are ours; onnxruntime's quantizer rewrites the graph with them.
+Integer operators instead of QDQ pairs, because then no session has to recognize a pattern to be fast and
+exact.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+from onnxruntime.quantization.quant_utils import QuantizationMode, QuantType
+
+from lowclip_export.onnx_edit import Feed, GraphEdit, attributes
+from lowclip_export.quantization_math import bias_correction, quantize_symmetric, symmetric_scale
+from lowclip_export.recipe import ConvRecipe
+from lowclip_export.statistics import ActivationStatistics, activation_statistics
+
+_QUANTIZED = ("Conv", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Clip", "Relu")
+_ACTIVATIONS = ("Clip", "Relu")  # they vanish: the convolution before them saturates at the same values
+
+
+def int8_convolutions(model: onnx.ModelProto, recipe: ConvRecipe, feeds: Iterable[Feed]) -> onnx.ModelProto:
+    """Quantize everything up to the pooled features; the projection stays float."""
+    model = _with_node_names(onnx.shape_inference.infer_shapes(model))
+    nodes = quantized_nodes(model)
+    statistics = activation_statistics(model, feeds, _activations(model, nodes))
+    ranges = _ranges(nodes, statistics, recipe.percentile)
+    rounded, overrides = _rounded_weights(model, statistics, recipe)
+    quantizer = ONNXQuantizer(
+        onnx.shape_inference.infer_shapes(rounded),
+        per_channel=True,
+        reduce_range=False,
+        mode=QuantizationMode.QLinearOps,
+        static=True,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
+        nodes_to_quantize=[node.name for node in nodes],
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(_QUANTIZED),
+        extra_options={"TensorQuantOverrides": overrides},
+    )
+    quantizer.quantize_model()
+    quantized: onnx.ModelProto = quantizer.model.model
+    return quantized
+
+
+def quantized_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Nodes that work on feature maps; those behind the pooling (the projection's) are left out."""
+    four_dimensional = {
+        one.name
+        for one in [*model.graph.value_info, *model.graph.input]
+        if len(one.type.tensor_type.shape.dim) == 4
+    }
+    return [
+        node for node in model.graph.node if node.op_type in _QUANTIZED and node.input[0] in four_dimensional
+    ]
+
+
+def weight_limit(recipe: ConvRecipe, weights_shape: tuple[int, ...], groups: int) -> int:
+    """Depthwise convolutions have a kernel of their own, which adds in 32 bits and cannot saturate."""
+    depthwise = groups > 1 and groups == weights_shape[0] and weights_shape[1] == 1
+    return recipe.depthwise_weight_limit if depthwise else recipe.weight_limit
+
+
+def _with_node_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    for i, node in enumerate(model.graph.node):
+        node.name = f"{i}/{node.op_type}"
+    return model
+
+
+def _activations(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> list[str]:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    names = {name for node in nodes for name in (*node.input, *node.output)}
+    return sorted(names - constants - {""})
+
+
+def _ranges(
+    nodes: list[onnx.NodeProto], statistics: Mapping[str, ActivationStatistics], percentile: float
+) -> dict[str, tuple[np.float32, np.float32]]:
+    ranges = {}
+    for name, one in statistics.items():
+        low, high = one.range(percentile)
+        ranges[name] = (np.float32(min(low, 0.0)), np.float32(max(high, 0.0)))
+    for node in nodes:
+        if node.op_type in _ACTIVATIONS:
+            ranges[node.input[0]] = ranges[node.output[0]]
+    return ranges
+
+
+def _rounded_weights(
+    model: onnx.ModelProto, statistics: Mapping[str, ActivationStatistics], recipe: ConvRecipe
+) -> tuple[onnx.ModelProto, dict[str, list[dict[str, Any]]]]:
+    """The model with weights on their grid and biases corrected, and the grids' scales for the quantizer."""
+    edit = GraphEdit(model)
+    overrides: dict[str, list[dict[str, Any]]] = {}
+    for node in edit.old_nodes:
+        weights = edit.value(node.input[1]) if node.op_type == "Conv" else None
+        if weights is not None:
+            groups = attributes(node).get("group", 1)
+            limit = weight_limit(recipe, weights.shape, groups)
+            scale = symmetric_scale(weights, 0, limit)
+            rounded = quantize_symmetric(weights, scale, limit) * scale
+            # a weight that two convolutions share would be corrected twice; encoders have none
+            edit.constant(node.input[1], rounded)
+            overrides[node.input[1]] = [
+                {"axis": 0, "scale": one, "zero_point": np.int8(0)} for one in scale.reshape(-1)
+            ]
+            mean = statistics[node.input[0]].channel_mean if node.input[0] in statistics else None
+            if recipe.bias_correction and mean is not None:
+                _correct_bias(edit, node, bias_correction(rounded - weights, mean, groups))
+        edit.keep(node)
+    return edit.finish(), overrides
+
+
+def _correct_bias(edit: GraphEdit, node: onnx.NodeProto, correction: NDArray[np.float32]) -> None:
+    bias = edit.value(node.input[2]) if len(node.input) > 2 else np.zeros_like(correction)
+    assert bias is not None, "a convolution's bias is a constant"
+    name = edit.constant(f"{node.output[0]}/bias", bias - correction)
+    del node.input[2:]
+    node.input.append(name)

@@ -1,0 +1,112 @@
+"""The bundle's README.md: what the model is, how good it is, what export cost, and its limits."""
+
+from typing import Any
+
+from lowclip_runtime.bundle import BundleManifest
+
+_METRICS = ("R@1", "R@5", "R@10", "mAP", "median_rank")
+
+
+def model_card(manifest: BundleManifest) -> str:
+    """Markdown, written from the manifest alone."""
+    parts = [
+        _header(manifest),
+        _use(manifest),
+        _evaluation(manifest.evaluation),
+        _parity(manifest.parity),
+        _recipes(manifest),
+        _limits(manifest),
+        f"## Licence\n\n{manifest.licence}\n",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _header(manifest: BundleManifest) -> str:
+    size = sum(entry.bytes for entry in manifest.files.values()) / 1e6
+    return (
+        f"# {manifest.name}\n\n"
+        f"A LowCLIP bundle: an image tower and a text tower that embed photos and sentences into one space "
+        f"of {manifest.dims} dimensions. Image tower {manifest.image_tower.precision}, text tower "
+        f"{manifest.text_tower.precision}, {size:.1f} MB, exported {manifest.created}.\n"
+    )
+
+
+def _use(manifest: BundleManifest) -> str:
+    text, spec = manifest.text, manifest.preprocess
+    notes = [
+        f"`onnx` graphs: `pixel_values` (N, 3, {spec.size_px}, {spec.size_px}) → `image_embeds`; "
+        f"`input_ids`, `attention_mask` (N, L up to {text.max_tokens}) → `text_embeds`. Both of unit norm.",
+        "The graphs use operators of onnxruntime's `com.microsoft` domain where fusion or int8 needs them.",
+    ]
+    if text.prefix:
+        notes.append(f"Other clients than LowCLIP must put `{text.prefix}` before every text themselves.")
+    if text.lowercase != "none":
+        notes.append("They must also lowercase by Azerbaijani rules: İ → i, and I → ı in Azerbaijani text.")
+    code = (
+        "```python\nfrom lowclip_runtime import LowClip\n\n"
+        'clip = LowClip.open("THIS FOLDER")\n'
+        'clip.embed_images(["photo.jpg"]) @ clip.embed_texts(["dənizdə üzən it"]).T\n```\n'
+    )
+    return "## Use\n\n" + code + "\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+
+
+def _evaluation(evaluation: dict[str, Any]) -> str:
+    lines = []
+    for name, languages in evaluation.items():
+        for lang, one in languages.items():
+            if lang == "parity":
+                continue
+            for when in ("before", "after"):
+                figures = one[when]["text_to_image"]
+                shown = " | ".join(f"{figures[metric]:.4g}" for metric in _METRICS)
+                lines.append(f"| {name} | {lang} | {one['gallery']} | {when} | {shown} |")
+    if not lines:
+        return ""
+    names = ("pairs", "language", "gallery", "quantization", *_METRICS)
+    head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
+    return (
+        "## Text → image retrieval\n\nEvery caption is one query over the whole gallery; ties count against "
+        f"the model.\n\n{head}\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _parity(parity: dict[str, Any]) -> str:
+    lines = [
+        f"| {tower} | {stage} | {one['mean_cosine']:.5f} | {one['min_cosine']:.5f} | "
+        f"{one['centred_cosine']:.5f} | {one['top1_agreement']:.3f} |"
+        for tower, stages in parity.items()
+        for stage, one in stages.items()
+        if "mean_cosine" in one
+    ]
+    invariance = [
+        f"The largest difference between an embedding made alone and in a batch is "
+        f"{stages['batch_invariance']['max_abs_difference']:.1e} ({tower} tower)."
+        for tower, stages in parity.items()
+        if "batch_invariance" in stages
+    ]
+    head = "| tower | stage | mean cosine | lowest | centred | same nearest |\n|---|---|---|---|---|---|"
+    return (
+        "## Parity\n\nEach stage against the one before; `whole` is the finished graph against torch.\n\n"
+        + "\n".join([head, *lines, "", *invariance])
+        + "\n"
+    )
+
+
+def _recipes(manifest: BundleManifest) -> str:
+    lines = [
+        f"- {kind} tower: " + ", ".join(f"{key} {value}" for key, value in tower.recipe.items())
+        for kind, tower in (("image", manifest.image_tower), ("text", manifest.text_tower))
+        if tower.recipe
+    ]
+    return "## Recipes\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _limits(manifest: BundleManifest) -> str:
+    trimmed = manifest.lineage.get("trimmed_vocabulary")
+    lines = ["Small models confuse fine detail, counts and who does what; look at what is found."]
+    if isinstance(trimmed, dict) and "rows_kept" in trimmed:
+        lines.append(
+            f"The vocabulary was trimmed from {trimmed['rows_before']:,} to {trimmed['rows_kept']:,} pieces; "
+            "text in languages that the corpora did not hold is cut into small pieces or unknown."
+        )
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
