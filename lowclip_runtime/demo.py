@@ -15,10 +15,10 @@ from lowclip_runtime.shipped import shipped_bundle, shipped_photos
 # query, and what it means for those who do not read Azerbaijani
 QUERIES = (
     ("ağ-qara xallı it", "a black and white spotted dog"),
-    ("dənizdə yelkənli gəmi", "a sailing boat at sea"),
+    ("dənizdə gəmi", "a ship at sea"),
     ("göydə uçan təyyarə", "an aeroplane flying in the sky"),
     ("qırmızı motosiklet", "a red motorcycle"),
-    ("sarı günəbaxan çiçəyi", "a yellow sunflower"),
+    ("futbol topu", "a football"),
 )
 PHOTOS_PER_QUERY = 5
 
