@@ -15,6 +15,7 @@ def model_card(manifest: BundleManifest) -> str:
         _evaluation(manifest.evaluation),
         _parity(manifest.parity),
         _recipes(manifest),
+        _data(manifest.lineage),
         _limits(manifest),
         f"## Licence\n\n{manifest.licence}\n",
     ]
@@ -99,6 +100,19 @@ def _recipes(manifest: BundleManifest) -> str:
         if tower.recipe
     ]
     return "## Recipes\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _data(lineage: dict[str, Any]) -> str:
+    """What the checkpoint's lineage says it was trained on; empty where it says nothing."""
+    datasets = lineage.get("datasets")
+    if not isinstance(datasets, dict) or not datasets:
+        return ""
+    lines = [
+        f"- {name}: captions " + ", ".join(f"{split} {count:,}" for split, count in captions.items())
+        for name, captions in datasets.items()
+    ]
+    starts = ", ".join(str(lineage[key]) for key in ("image_weights", "text_weights") if key in lineage)
+    return "## Data\n\n" + "\n".join(lines) + (f"\n- starting weights: {starts}" if starts else "") + "\n"
 
 
 def _limits(manifest: BundleManifest) -> str:
