@@ -43,8 +43,8 @@ def build_image_encoder(name: str, *, pretrained: bool = False) -> tuple[nn.Modu
 def pretrained_image_encoder(name: str, weights: str) -> nn.Module:
     """timm encoder with weights: `hub` downloads timm's own, `random` keeps the initialization, else a file.
 
-    A file is a safetensors or torch state dict (loaded without pickle). Its keys may be another port's: then the
-    tensors must stand in the very order and shapes of timm's.
+    A file is a safetensors or torch state dict (loaded without pickle). The keys of a torch one may be another
+    port's: then its tensors must stand in the very order and shapes of timm's (safetensors keeps no order).
 
     Raises:
         ConfigError: unknown model, missing file, or weights of another shape.

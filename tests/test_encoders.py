@@ -30,15 +30,16 @@ def test_an_unknown_image_encoder_names_close_ones() -> None:
 
 def test_weights_of_another_port_load_in_order(tmp_path: Path) -> None:
     source, _ = build_image_encoder("test_efficientnet")
-    foreign = {f"layer.{i:03}": t.contiguous() for i, t in enumerate(source.state_dict().values())}
-    save_file(foreign, tmp_path / "foreign.safetensors")
-    loaded = pretrained_image_encoder("test_efficientnet", str(tmp_path / "foreign.safetensors"))
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(source.state_dict().values(), loaded.state_dict().values(), strict=True)
-    )
+    foreign = {f"layer.{i:03}": t for i, t in enumerate(source.state_dict().values())}
+    torch.save(foreign, tmp_path / "foreign.pth")
+    save_file({n: t.contiguous() for n, t in source.state_dict().items()}, tmp_path / "own.safetensors")
+    by_name = pretrained_image_encoder("test_efficientnet", str(tmp_path / "own.safetensors"))
+    loaded = pretrained_image_encoder("test_efficientnet", str(tmp_path / "foreign.pth"))
+    for encoder in (by_name, loaded):
+        pairs = zip(source.state_dict().values(), encoder.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
     with pytest.raises(ConfigError, match="shapes differ"):
-        pretrained_image_encoder("test_resnet", str(tmp_path / "foreign.safetensors"))
+        pretrained_image_encoder("test_resnet", str(tmp_path / "foreign.pth"))
     with pytest.raises(ConfigError, match="not a file"):
         pretrained_image_encoder("test_resnet", str(tmp_path / "none.pth"))
 
