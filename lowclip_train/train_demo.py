@@ -13,14 +13,15 @@ from pathlib import Path
 
 import click
 import torch
-from transformers import BertConfig, BertModel
 
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_runtime.shipped import shipped_bundle, shipped_photos
 from lowclip_train.progress import say
 from lowclip_train.torchvision_repair import import_torchvision
 
-import_torchvision()
+import_torchvision()  # before transformers, which imports it
+
+from transformers import BertConfig, BertModel  # noqa: E402
 
 _CONFIG = """\
 name = "train-demo"

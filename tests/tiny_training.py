@@ -40,11 +40,12 @@ def write_pictures(folder: Path) -> list[Pair]:
 def write_text_encoder(folder: Path, *, layers: int = 2, hidden: int = 32) -> Path:
     """A seeded BERT with a whole-word tokenizer, in Hugging Face's layout."""
     import torch
-    from transformers import BertConfig, BertModel
 
     from lowclip_train.torchvision_repair import import_torchvision
 
-    import_torchvision()
+    import_torchvision()  # before transformers, which imports it
+    from transformers import BertConfig, BertModel
+
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "picture", "şəkil", "unused"]
     words += [*COLOURS, *(azerbaijani for azerbaijani, _ in COLOURS.values())]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
