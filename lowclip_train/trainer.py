@@ -94,7 +94,7 @@ def train_step(run: Run, step: int, rows: list[int]) -> dict[str, float]:
     total = losses["contrastive"] + losses.get("distillation", torch.zeros(()))
     if not torch.isfinite(total):
         raise LowClipError(
-            f"the loss is {float(total)} at step {step}; lower the learning rates, then resume from the last state"
+            f"the loss is {total.item()} at step {step}; lower the learning rates, then resume from the last state"
         )
     run.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]

@@ -40,13 +40,13 @@ def test_lowclip_commands_and_python_run_as_written(tmp_path: Path) -> None:
         line for block in _blocks("bash") for line in block.splitlines() if line.startswith("lowclip ")
     ]
     assert len(commands) >= 6
-    lowclip = f"{sys.executable} -m lowclip_runtime"
+    lowclip = f"{sys.executable} -P -m lowclip_runtime"  # -P: the folder of that name here is not the package
     outputs = [_run(["bash", "-c", re.sub(r"^lowclip", lowclip, line)], tmp_path) for line in commands]
     search = next(o for c, o in zip(commands, outputs, strict=True) if "search" in c)
     assert "ferry" in search.split("\n")[0]
     assert (tmp_path / "answers.png").stat().st_size > 10_000
     (program,) = _blocks("python")
-    printed = _run([sys.executable, "-c", program], tmp_path)
+    printed = _run([sys.executable, "-P", "-c", program], tmp_path)
     assert [line.split()[0] for line in printed.splitlines()] == ["1", "2", "3"]
 
 
