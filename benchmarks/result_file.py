@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
@@ -49,13 +50,19 @@ def write_result(benchmark: str, rows: list[dict[str, Any]], out: Path | None = 
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "versions": versions(),
-        "command": " ".join(["python", *map(os.path.basename, sys.argv[:1]), *sys.argv[1:]]),
+        "command": command(),
         "rows": rows,
     }
     path = out or RESULTS / f"{benchmark}.json"
     with whole_file(path) as work:
         work.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
     return path
+
+
+def command() -> str:
+    """How to run it again; a folder of this machine is told by its last name alone."""
+    arguments = [re.sub(r"(^|=)/\S*/", r"\1", argument) for argument in sys.argv[1:]]
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments])
 
 
 def machine() -> dict[str, Any]:
