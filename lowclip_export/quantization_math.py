@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_TRIED_SCALES = 15
 _TINY = np.float32(1e-8)  # an all-zero channel still needs a scale above zero
 
 
@@ -22,30 +21,6 @@ def symmetric_scale(weights: Floats, axis: int, limit: int) -> Floats:
 def quantize_symmetric(weights: Floats, scale: Floats, limit: int) -> NDArray[np.int8]:
     """Nearest integers in -limit..limit."""
     return np.asarray(np.clip(np.rint(weights / scale), -limit, limit), np.int8)
-
-
-def quantize_pairwise(
-    weights: Floats, axis: int, pair_axis: int, limit: int, pair_limit: int
-) -> tuple[NDArray[np.int8], Floats]:
-    """Integers of which no two neighbours along `pair_axis` add up to more than `pair_limit`, and their scales.
-
-    Each index of `axis` gets the scale that leaves the least squared error: a fine grid shrinks pairs of large
-    weights, a coarse one (largest weight at half of `pair_limit`) touches none.
-    """
-    others = tuple(i for i in range(weights.ndim) if i != axis % weights.ndim)
-    best: tuple[NDArray[np.int8], Floats] | None = None
-    for largest in np.unique(np.linspace(min(limit, pair_limit // 2), limit, _TRIED_SCALES, dtype=int)):
-        scale = symmetric_scale(weights, axis, int(largest))
-        quantized = limit_pairs(quantize_symmetric(weights, scale, int(largest)), pair_axis, pair_limit)
-        error = np.square(quantized * scale - weights).sum(others, keepdims=True)
-        if best is None:
-            best, least = (quantized, scale), error
-            continue
-        better = error < least
-        best = (np.where(better, quantized, best[0]), np.where(better, scale, best[1]))
-        least = np.minimum(error, least)
-    assert best is not None, "at least one scale was tried"
-    return best
 
 
 def asymmetric_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
