@@ -38,7 +38,7 @@ from lowclip_runtime.session import session_options
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.checkpoint import load_checkpoint
 
-OURS = "token_smooth"
+OURS = "mixed_smooth"
 _CALIBRATION, _MEASURED = 256, 256
 Feeds = Callable[[], Iterator[dict[str, NDArray[np.int64]]]]
 
@@ -85,28 +85,26 @@ def recipes(
     folder: Path,
 ) -> dict[str, onnx.ModelProto]:
     """Every recipe's graph, by name."""
-    packed = optimize_text(graph, config, packed_qkv=True)
-    unpacked = optimize_text(graph, config, packed_qkv=False)
+    optimized = optimize_text(graph, config)
 
     def feeds() -> Iterator[dict[str, NDArray[np.int64]]]:
         for text in calibration:
             yield dict(zip(("input_ids", "attention_mask"), tokenizer([text]), strict=True))
 
-    made = {"fp32": packed}
+    made = {"fp32": optimized}
     chosen = {
-        "token_smooth": text_recipe(calibrated=True),
+        OURS: text_recipe(calibrated=True),
         "token": MatMulRecipe(method="token"),
+        "token_smooth": MatMulRecipe(method="token", smoothing=0.5),
         "mixed": MatMulRecipe(method="mixed"),
-        "mixed_smooth": MatMulRecipe(method="mixed", smoothing=0.3),
-        "static": MatMulRecipe(method="static"),
+        "static_smooth": MatMulRecipe(method="static", smoothing=0.5),
     }
     for name, recipe in chosen.items():
-        source = unpacked if recipe.method == "token" else packed
-        made[name] = quantize_text(source, recipe, feeds)
-    made["dynamic"] = with_int8_storage(int8_matmuls(packed, NEVER_SATURATES, dynamic_scales))
+        made[name] = quantize_text(optimized, recipe, feeds)
+    made["dynamic"] = with_int8_storage(int8_matmuls(optimized, NEVER_SATURATES, dynamic_scales))
     made["qdq"] = with_int8_storage(by_quantize_static(graph, feeds, folder))
-    made["matmulnbits_32"] = by_matmul_nbits(with_int8_storage(unpacked), 32)
-    made["matmulnbits_128"] = by_matmul_nbits(with_int8_storage(unpacked), 128)
+    made["matmulnbits_32"] = by_matmul_nbits(with_int8_storage(optimized), 32)
+    made["matmulnbits_128"] = by_matmul_nbits(with_int8_storage(optimized), 128)
     return made
 
 

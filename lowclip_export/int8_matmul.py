@@ -2,19 +2,18 @@
 
 onnxruntime's own dynamic quantization takes one activation scale for the whole batch. Here an activation is
 scaled by a calibrated constant (`static_scales`) or by the maximum of its own token (`token_scales`); the
-product is onnxruntime's fused MatMulIntegerToFloat (QAttention for packed attention) either way.
+product is onnxruntime's fused MatMulIntegerToFloat either way.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from lowclip_export.onnx_edit import CONTRIB, GraphEdit, attributes, producers
+from lowclip_export.onnx_edit import CONTRIB, GraphEdit, consumers, producers
 from lowclip_export.quantization_math import asymmetric_scale, quantize_symmetric, symmetric_scale
 
-_ATTENTION_ATTRIBUTES = ("num_heads", "unidirectional", "mask_filter_value", "scale")
 _GELU = ("Gelu", "BiasGelu", "FastGelu", "QuickGelu")
 
 
@@ -32,7 +31,11 @@ Quantizer = Callable[[GraphEdit, str], Quantized]
 
 
 def int8_matmuls(
-    model: onnx.ModelProto, limit: int, quantizer: Quantizer, quantizer_after_gelu: Quantizer | None = None
+    model: onnx.ModelProto,
+    limit: int,
+    quantizer: Quantizer,
+    quantizer_after_gelu: Quantizer | None = None,
+    keep_float: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Every product of an activation with a constant matrix becomes an int8 product.
 
@@ -40,12 +43,16 @@ def int8_matmuls(
         limit: largest absolute integer weight.
         quantizer: adds what quantizes an activation to the graph.
         quantizer_after_gelu: another one for the outputs of GELU.
+        keep_float: outputs of products that are not to be quantized.
     """
     edit = GraphEdit(model)
-    made_by = producers(model)
+    made_by, used_by = producers(model), consumers(model)
     done: dict[str, Quantized] = {}
+    dropped: set[str] = set()
     for node in edit.old_nodes:
-        if not is_weight_product(edit, node):
+        if node.output[0] in dropped:
+            continue
+        if node.output[0] in keep_float or not is_weight_product(edit, node):
             edit.keep(node)
             continue
         name = node.input[0]
@@ -53,16 +60,34 @@ def int8_matmuls(
             after_gelu = quantizer_after_gelu is not None and _comes_from_gelu(made_by, name)
             chosen = quantizer_after_gelu if after_gelu and quantizer_after_gelu else quantizer
             done[name] = chosen(edit, name)
-        _add_product(edit, node, done[name], limit)
+        addition = None if done[name].token_scale else _bias_addition(edit, used_by, node)
+        if addition is not None:
+            dropped.add(addition.output[0])
+        _add_product(edit, node, done[name], limit, addition)
     return edit.finish()
 
 
 def is_weight_product(edit: GraphEdit, node: onnx.NodeProto) -> bool:
-    """MatMul or packed Attention whose second input is a constant float matrix."""
-    if node.op_type not in ("MatMul", "Attention") or len(node.input) < 2:
+    """MatMul whose second input is a constant float matrix."""
+    if node.op_type != "MatMul":
         return False
     weights = edit.value(node.input[1])
     return weights is not None and weights.ndim == 2 and weights.dtype == np.float32
+
+
+def _bias_addition(
+    edit: GraphEdit, used_by: Mapping[str, list[onnx.NodeProto]], node: onnx.NodeProto
+) -> onnx.NodeProto | None:
+    """The addition of a constant vector that alone uses the product: the product can add it itself."""
+    users = used_by.get(node.output[0], [])
+    if len(users) != 1 or users[0].op_type != "Add":
+        return None
+    bias = edit.value(_other(users[0], node.output[0]))
+    return users[0] if bias is not None and bias.ndim == 1 else None
+
+
+def _other(addition: onnx.NodeProto, name: str) -> str:
+    return str(addition.input[1] if addition.input[0] == name else addition.input[0])
 
 
 def _comes_from_gelu(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
@@ -92,64 +117,48 @@ def static_scales(ranges: Mapping[str, tuple[float, float]]) -> Quantizer:
 
 
 def token_scales(edit: GraphEdit, name: str) -> Quantized:
-    """Every token's vector is scaled by its own largest absolute value: (N, L, C) with scales (N, L, 1)."""
+    """Every token's vector is scaled by its own largest absolute value: (..., C) with scales (..., 1)."""
     one = edit.constant("int8/one", np.float32(1))
     centre = edit.constant("int8/centre", np.uint8(128))
     limit = edit.constant("int8/limit", np.float32(127))
-    shift = edit.constant("int8/shift", np.float32(128.5))  # to 0..255, and half a unit since Cast cuts off
     smallest = edit.constant("int8/smallest", np.float32(1e-6))
-    size = edit.add("Abs", [name], f"{name}/abs")
-    largest = edit.add("ReduceMax", [size], f"{name}/max", axes=[-1], keepdims=1)
-    safe = edit.add("Max", [largest, smallest], f"{name}/safe_max")
-    token_scale = edit.add("Div", [safe, limit], f"{name}/token_scale")
-    scaled = edit.add("Div", [name, token_scale], f"{name}/scaled")
-    shifted = edit.add("Add", [scaled, shift], f"{name}/shifted")
-    values = edit.add("Cast", [shifted], f"{name}/uint8", to=onnx.TensorProto.UINT8)
-    return Quantized(values, one, centre, token_scale)
+    vector = edit.constant("int8/vector", np.array([-1], np.int64))
+    high = edit.add("ReduceMax", [name], f"{name}/high", axes=[-1], keepdims=1)
+    low = edit.add("ReduceMin", [name], f"{name}/low", axes=[-1], keepdims=1)
+    negated = edit.add("Neg", [low], f"{name}/negated")
+    largest = edit.add("Max", [high, negated, smallest], f"{name}/largest")
+    token_scale = edit.add("Div", [largest, limit], f"{name}/token_scale")  # (..., 1)
+    # QuantizeLinear takes a scale per index of one axis: so tokens become the rows of a matrix and back
+    scales = edit.add("Reshape", [token_scale, vector], f"{name}/scales")  # (tokens,)
+    count = edit.add("Shape", [scales], f"{name}/count")
+    matrix_shape = edit.add("Concat", [count, vector], f"{name}/matrix_shape", axis=0)
+    matrix = edit.add("Reshape", [name, matrix_shape], f"{name}/matrix")  # (tokens, C)
+    centres = edit.add("Expand", [centre, count], f"{name}/centres")
+    values = edit.add("QuantizeLinear", [matrix, scales, centres], f"{name}/rows", axis=0)
+    shape = edit.add("Shape", [name], f"{name}/shape")
+    return Quantized(edit.add("Reshape", [values, shape], f"{name}/uint8"), one, centre, token_scale)
 
 
-def _add_product(edit: GraphEdit, node: onnx.NodeProto, activation: Quantized, limit: int) -> None:
+def _add_product(
+    edit: GraphEdit, node: onnx.NodeProto, activation: Quantized, limit: int, addition: onnx.NodeProto | None
+) -> None:
     matrix, output = node.input[1], node.output[0]
     weights = edit.value(matrix)
     assert weights is not None, "is_weight_product has looked"
     scale = symmetric_scale(weights, 1, limit)  # (1, columns)
-    edit.constant(f"{matrix}/int8", quantize_symmetric(weights, scale, limit))
-    edit.constant(f"{matrix}/scale", scale.reshape(-1))
-    edit.constant(f"{matrix}/zero_point", np.zeros(scale.size, np.int8))
-    quantized = (f"{matrix}/int8", f"{matrix}/scale", f"{matrix}/zero_point")
-    if node.op_type == "Attention":
-        _add_attention(edit, node, activation, quantized)
-        return
     inputs = [
         activation.values,
-        quantized[0],
+        edit.constant(f"{matrix}/int8", quantize_symmetric(weights, scale, limit)),
         activation.scale,
-        quantized[1],
+        edit.constant(f"{matrix}/scale", scale.reshape(-1)),
         activation.zero_point,
-        quantized[2],
+        edit.constant(f"{matrix}/zero_point", np.zeros(scale.size, np.int8)),
     ]
-    if activation.token_scale is None:
-        edit.add("MatMulIntegerToFloat", inputs, output, CONTRIB)
-    else:
+    if activation.token_scale is not None:
         product = edit.add("MatMulIntegerToFloat", inputs, f"{output}/unscaled", CONTRIB)
         edit.add("Mul", [product, activation.token_scale], output)
-
-
-def _add_attention(
-    edit: GraphEdit, node: onnx.NodeProto, activation: Quantized, quantized: tuple[str, str, str]
-) -> None:
-    assert activation.token_scale is None, "QAttention takes one scale; use graphs without packed attention"
-    matrix, scale, zero_point = quantized
-    mask = node.input[3] if len(node.input) > 3 else ""
-    inputs = [
-        activation.values,
-        matrix,
-        node.input[2],
-        activation.scale,
-        scale,
-        mask,
-        activation.zero_point,
-        zero_point,
-    ]
-    kept = {key: value for key, value in attributes(node).items() if key in _ATTENTION_ATTRIBUTES}
-    edit.add("QAttention", inputs, node.output[0], CONTRIB, **kept)
+    elif addition is not None:
+        bias = _other(addition, output)
+        edit.add("MatMulIntegerToFloat", [*inputs, bias], addition.output[0], CONTRIB)
+    else:
+        edit.add("MatMulIntegerToFloat", inputs, output, CONTRIB)

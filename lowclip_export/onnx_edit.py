@@ -81,6 +81,15 @@ def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return {output: node for node in model.graph.node for output in node.output}
 
 
+def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that read each tensor; a graph's output is read by nobody."""
+    found: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
 def constant_bytes(model: onnx.ModelProto, op: str) -> int:
     """Bytes of the constants that nodes of one operator use as their second input."""
     sizes = {tensor.name: len(numpy_helper.to_array(tensor).tobytes()) for tensor in model.graph.initializer}

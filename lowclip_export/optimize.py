@@ -10,34 +10,65 @@ from typing import Any
 import onnx
 import onnxslim
 
+from lowclip_export.residual_fusion import fuse_residuals
+
 
 def optimize_image(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Fold what `SAME` padding computes at run time into the convolutions, and every other constant."""
-    slim: onnx.ModelProto = onnxslim.slim(copy.deepcopy(model))
-    return slim
+    """Fold what can be folded; of a transformer fuse GELU, biases and residual sums as well.
+
+    `SAME` padding, which the exporter computes at run time, becomes an attribute of the convolutions.
+    """
+    slim = _slim(copy.deepcopy(model))
+    if not any(node.op_type == "LayerNormalization" for node in slim.graph.node):
+        return slim
+    fused = fuse_residuals(_fused(slim, "vit", heads=0, width=0, attention=False, skip_layer_norm=False))
+    return _slim(fused)
 
 
-def optimize_text(model: onnx.ModelProto, config: dict[str, Any], *, packed_qkv: bool) -> onnx.ModelProto:
+def optimize_text(model: onnx.ModelProto, config: dict[str, Any]) -> onnx.ModelProto:
     """Fuse attention, SkipLayerNormalization and BiasGelu where the encoder is BERT-like.
+
+    Query, key and value stay three products in front of a MultiHeadAttention, each to be quantized by itself.
 
     Args:
         config: the Hugging Face `config.json` of the text encoder.
-        packed_qkv: one Attention node holds the query, key and value weights; without it they stay MatMuls.
     """
+    heads = int(config.get("num_attention_heads") or config.get("n_heads") or 0)
+    width = int(config.get("hidden_size") or config.get("dim") or 0)
+    return _slim(_fused(copy.deepcopy(model), "bert", heads=heads, width=width))
+
+
+def _fused(
+    model: onnx.ModelProto,
+    kind: str,
+    *,
+    heads: int,
+    width: int,
+    attention: bool = True,
+    skip_layer_norm: bool = True,
+) -> onnx.ModelProto:
+    """onnxruntime's transformer fusions; changes `model`."""
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
-    options = FusionOptions("bert")
+    options = FusionOptions(kind)
     options.enable_embed_layer_norm = False  # its table cannot be int8, and its mask may only be a prefix
-    options.use_multi_head_attention = not packed_qkv
-    logging.getLogger("onnxruntime.transformers").setLevel(logging.ERROR)
-    fused = optimizer.optimize_model(
-        copy.deepcopy(model),  # it is changed in place
-        model_type="bert",
-        num_heads=int(config.get("num_attention_heads") or config.get("n_heads") or 0),
-        hidden_size=int(config.get("hidden_size") or config.get("dim") or 0),
+    options.enable_attention = attention
+    options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = skip_layer_norm
+    options.use_multi_head_attention = attention
+    for name in ("onnxruntime.transformers", "fusion_base", "fusion_utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    fused: onnx.ModelProto = optimizer.optimize_model(
+        model,
+        model_type=kind,
+        num_heads=heads,
+        hidden_size=width,
         optimization_options=options,
         opt_level=0,
-    )
-    slim: onnx.ModelProto = onnxslim.slim(fused.model)
+    ).model
+    return fused
+
+
+def _slim(model: onnx.ModelProto) -> onnx.ModelProto:
+    slim: onnx.ModelProto = onnxslim.slim(model)
     return slim

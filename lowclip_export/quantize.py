@@ -32,12 +32,12 @@ def image_recipe(model: onnx.ModelProto) -> ConvRecipe | MatMulRecipe:
     """By what most of the tower's weights belong to: convolutions or the matrix products of a transformer."""
     if constant_bytes(model, "Conv") >= constant_bytes(model, "MatMul"):
         return ConvRecipe()
-    return MatMulRecipe(method="token")
+    return MatMulRecipe(method="mixed", smoothing=0.5)
 
 
 def text_recipe(*, calibrated: bool) -> MatMulRecipe:
-    """Scales per token always; smoothing where there are texts to measure channels on."""
-    return MatMulRecipe(method="token", smoothing=0.5 if calibrated else 0.0)
+    """Calibrated scales need texts to measure them on; scales per token need nothing."""
+    return MatMulRecipe(method="mixed", smoothing=0.5) if calibrated else MatMulRecipe()
 
 
 def quantize_image(
@@ -54,10 +54,7 @@ def quantize_image(
 def quantize_text(
     model: onnx.ModelProto, recipe: MatMulRecipe, feeds: Callable[[], Iterable[Feed]]
 ) -> onnx.ModelProto:
-    """int8 text tower; `feeds` gives one text at a time, since padding must not widen the ranges.
-
-    A graph for the method `token` must come without packed attention (`optimize_text`).
-    """
+    """int8 text tower; `feeds` gives one text at a time, since padding must not widen the ranges."""
     quantized = _quantized_matmuls(model, recipe, feeds)
     return int8_projection(int8_tables(quantized, recipe.table_limit))
 

@@ -5,46 +5,119 @@ of every weight matrix multiplied by it, so that the float product stays the sam
 tens of times larger than the rest, which would take all of an 8-bit range.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from lowclip_export.int8_matmul import is_weight_product
-from lowclip_export.onnx_edit import GraphEdit
+from lowclip_export.onnx_edit import GraphEdit, consumers, producers
 from lowclip_export.quantization_math import smoothing_factors
+
+_NORMALIZATION_SCALES = {"LayerNormalization": 1, "SkipLayerNormalization": 2}  # which input the scale is
 
 
 def smoothed(
     model: onnx.ModelProto, channel_max: Mapping[str, NDArray[np.float32]], strength: float
 ) -> onnx.ModelProto:
-    """The same function with evener activations; `channel_max` has each product's input, (C,) over its last axis."""
+    """The same function with evener activations; `channel_max` has each product's input, (C,) over its last axis.
+
+    The division costs nothing where it goes into what makes the activation: the scale of a normalization that
+    only products read, or the value matrix of an attention. Elsewhere it is a Mul.
+    """
     edit = GraphEdit(model)
-    weights_of: dict[str, list[str]] = {}
+    made_by, used_by = producers(edit.model), consumers(edit.model)
+    products: dict[str, list[onnx.NodeProto]] = {}
     for node in edit.old_nodes:
         if is_weight_product(edit, node):
-            weights_of.setdefault(node.input[0], []).append(node.input[1])
-    done: dict[str, str] = {}
+            products.setdefault(node.input[0], []).append(node)
+    divided: dict[str, str] = {}
+    for name, nodes in products.items():
+        factors = _scale_rows(edit, nodes, channel_max[name], strength)
+        read_by_products_only = len(used_by[name]) == len(nodes)
+        maker = made_by.get(name)
+        into_maker = (
+            read_by_products_only and maker is not None and _divide_maker(edit, made_by, maker, factors)
+        )
+        if not into_maker:
+            divided[name] = edit.constant(f"{name}/smoothing", (1 / factors).astype(np.float32))
+    added: set[str] = set()
     for node in edit.old_nodes:
         name = node.input[0] if node.input else ""
-        if name in weights_of and is_weight_product(edit, node):
-            if name not in done:
-                done[name] = _add_division(edit, name, weights_of[name], channel_max[name], strength)
-            node.input[0] = done[name]
+        if name in divided and is_weight_product(edit, node):
+            if name not in added:
+                edit.add("Mul", [name, divided[name]], f"{name}/smooth")
+                added.add(name)
+            node.input[0] = f"{name}/smooth"
         edit.keep(node)
     return edit.finish()
 
 
-def _add_division(
-    edit: GraphEdit, name: str, matrices: list[str], largest: NDArray[np.float32], strength: float
-) -> str:
-    """Divide the activation and multiply the rows of all its matrices; returns the divided activation's name."""
-    values = [edit.value(matrix) for matrix in matrices]
-    rows = np.max([np.abs(value).max(1) for value in values if value is not None], axis=0)  # (C,)
+def _scale_rows(
+    edit: GraphEdit, nodes: Sequence[onnx.NodeProto], largest: NDArray[np.float32], strength: float
+) -> NDArray[np.float32]:
+    """Multiply the rows of all matrices that an activation meets by its factors, which are returned, (C,)."""
+    matrices = list(dict.fromkeys(node.input[1] for node in nodes))
+    values = [value for value in map(edit.value, matrices) if value is not None]
+    rows = np.max([np.abs(value).max(1) for value in values], axis=0)  # (C,)
     factors = smoothing_factors(largest, rows, strength)
     for matrix, value in zip(matrices, values, strict=True):
-        assert value is not None, "is_weight_product has looked"
         edit.constant(matrix, value * factors[:, None])
-    inverse = edit.constant(f"{name}/smoothing", (1 / factors).astype(np.float32))
-    return edit.add("Mul", [name, inverse], f"{name}/smooth")
+    return factors
+
+
+def _divide_maker(
+    edit: GraphEdit,
+    made_by: Mapping[str, onnx.NodeProto],
+    maker: onnx.NodeProto,
+    factors: NDArray[np.float32],
+) -> bool:
+    """Divide the channels of what `maker` gives, in its own constants; False where it has none to change."""
+    if maker.op_type in _NORMALIZATION_SCALES:
+        first = _NORMALIZATION_SCALES[maker.op_type]
+        places = [place for place in (first, first + 1) if place < len(maker.input) and maker.input[place]]
+        return _divide_inputs(edit, maker, places, factors)
+    if maker.op_type == "MultiHeadAttention":
+        return _divide_values(edit, made_by, maker, factors)
+    return False
+
+
+def _divide_values(
+    edit: GraphEdit,
+    made_by: Mapping[str, onnx.NodeProto],
+    attention: onnx.NodeProto,
+    factors: NDArray[np.float32],
+) -> bool:
+    """Attention mixes each channel of its values by itself, so their matrix and bias take the factors."""
+    product, bias = made_by.get(attention.input[2]), None
+    if product is not None and product.op_type == "Add":
+        bias = product
+        product = next((made_by[name] for name in bias.input if name in made_by), None)
+    if product is None or not is_weight_product(edit, product):
+        return False
+    if bias is not None:
+        place = 1 if bias.input[0] == product.output[0] else 0
+        if not _divide_inputs(edit, bias, [place], factors):
+            return False
+    if len(attention.input) > 3 and attention.input[3]:  # the biases of query, key and value, joined
+        third = np.concatenate([np.ones(2 * len(factors), np.float32), factors])
+        if not _divide_inputs(edit, attention, [3], third):
+            return False
+    value = edit.value(product.input[1])
+    assert value is not None, "is_weight_product has looked"
+    edit.constant(product.input[1], value / factors)
+    return True
+
+
+def _divide_inputs(
+    edit: GraphEdit, node: onnx.NodeProto, places: Sequence[int], factors: NDArray[np.float32]
+) -> bool:
+    """Give `node` divided copies of its constant inputs: the exporter shares equal constants between nodes."""
+    values = [edit.value(node.input[place]) for place in places]
+    if any(value is None or value.shape != factors.shape for value in values):
+        return False
+    for place, value in zip(places, values, strict=True):
+        assert value is not None
+        node.input[place] = edit.constant(f"{node.output[0]}/divided_{place}", value / factors)
+    return True

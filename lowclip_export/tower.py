@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lowclip_export.calibration import Samples
+from lowclip_export.fused_attention import with_fused_attention
 from lowclip_export.graph import image_graph, text_graph
 from lowclip_export.onnx_edit import Feed, run_graph
 from lowclip_export.optimize import optimize_image, optimize_text
@@ -58,7 +59,7 @@ def export_image_tower(
     spec, tower = checkpoint.manifest.preprocess, checkpoint.model.image_tower
     stages = _Stages("image", lambda batch=16: parity.image_feeds(spec, batch))
     stages.torch(tower)
-    stages.float_graph("onnx", image_graph(tower, spec))
+    stages.float_graph("onnx", image_graph(with_fused_attention(tower), spec))
     optimized = optimize_image(stages.graph)
     stages.float_graph("optimized", optimized)
     recipe: dict[str, Any] = {}
@@ -85,8 +86,7 @@ def export_text_tower(
     stages.torch(tower)
     stages.float_graph("onnx", text_graph(tower, tokenizer.vocab_size))
     chosen = text_recipe(calibrated=calibration.real and bool(calibration.texts))
-    packed_qkv = not (quantize == "int8" and chosen.method == "token")
-    optimized = optimize_text(stages.graph, config, packed_qkv=packed_qkv)
+    optimized = optimize_text(stages.graph, config)
     stages.float_graph("optimized", optimized)
     recipe: dict[str, Any] = {}
     if quantize == "fp16":

@@ -75,7 +75,7 @@ def test_int8_stages_agree_and_no_embedding_depends_on_its_batch(int8_bundle: Pa
     manifest = read_manifest(int8_bundle)
     check_stages(manifest, "int8")
     assert manifest.image_tower.recipe["method"] == "static"
-    assert (manifest.text_tower.recipe["method"], manifest.text_tower.recipe["smoothing"]) == ("token", 0.5)
+    assert (manifest.text_tower.recipe["method"], manifest.text_tower.recipe["smoothing"]) == ("mixed", 0.5)
 
 
 def test_the_bundle_opens_verifies_and_finds(int8_bundle: Path, work: Path):
@@ -127,7 +127,7 @@ def test_no_integer_weight_of_the_bundle_can_saturate(int8_bundle: Path):
     for path in sorted((int8_bundle / "onnx").glob("*.onnx")):
         model = onnx.load(path)
         constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
-        place = {"QLinearConv": 3, "MatMulIntegerToFloat": 1, "QAttention": 1}
+        place = {"QLinearConv": 3, "MatMulIntegerToFloat": 1}
         for node in model.graph.node:
             if node.op_type not in place:
                 continue
@@ -200,7 +200,7 @@ def test_other_image_encoders_export(tmp_path: Path, encoder: str):
     options = ExportOptions(quantize="int8", calibration=write_noise_pairs(tmp_path / "photos", 12))
     manifest = export(checkpoint, tmp_path / "bundle", options)
     check_stages(manifest, "int8")
-    assert manifest.image_tower.recipe["method"] == ("token" if encoder == "test_vit" else "static")
+    assert manifest.image_tower.recipe["method"] == ("mixed" if encoder == "test_vit" else "static")
     verify_bundle(tmp_path / "bundle")
 
 

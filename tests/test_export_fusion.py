@@ -1,0 +1,142 @@
+"""Graphs with fused attention, window order and residual sums give what the torch encoders give."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from lowclip_export.fused_attention import SelfAttention, with_fused_attention
+from lowclip_export.graph import image_graph
+from lowclip_export.int8_matmul import product_inputs
+from lowclip_export.onnx_edit import run_graph
+from lowclip_export.optimize import optimize_image
+from lowclip_export.smoothing import smoothed
+from lowclip_export.statistics import activation_statistics
+from lowclip_export.window_order import can_be_window_ordered
+from lowclip_runtime.spec import PreprocessSpec
+from lowclip_train.encoders import import_torchvision
+
+import_torchvision()
+
+from timm.layers.attention import Attention  # noqa: E402
+from timm.models.swin_transformer import SwinTransformer  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+
+# float32 sums in another order, on embeddings of unit norm
+TOLERANCE = 2e-6
+
+
+class Unit(nn.Module):
+    """An encoder and the normalization that every tower ends in."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(self.encoder(pixel_values), dim=-1)
+
+
+def with_life(encoder: nn.Module, seed: int = 0) -> Unit:
+    """Fresh biases are 0 and fresh scales 1: then a lost bias or a swapped scale would show nowhere."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in encoder.named_parameters():
+        if parameter.ndim == 1 or "bias_table" in name:
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+        else:
+            parameter.data *= 4  # else every image gives nearly the same embedding
+    return Unit(encoder).eval()
+
+
+def vit() -> Unit:
+    return with_life(VisionTransformer(32, 8, embed_dim=48, depth=2, num_heads=3, num_classes=0))
+
+
+def swin(**options: object) -> Unit:
+    sizes = {"img_size": 64, "patch_size": 4, "window_size": 4, "embed_dim": 24} | options
+    return with_life(SwinTransformer(depths=(2, 2), num_heads=(2, 4), num_classes=0, **sizes))
+
+
+TOWERS = {"vit": (vit, 32), "swin": (swin, 64)}
+
+
+@pytest.fixture(params=TOWERS)
+def tower_and_size(request: pytest.FixtureRequest) -> tuple[Unit, int]:
+    make, size_px = TOWERS[request.param]
+    return make(), size_px
+
+
+def pixels(size_px: int, count: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, 3, size_px, size_px)).astype(np.float32)
+
+
+def graph_of(tower: nn.Module, size_px: int) -> onnx.ModelProto:
+    return optimize_image(image_graph(with_fused_attention(tower), PreprocessSpec(size_px=size_px)))
+
+
+def test_the_graph_gives_what_torch_gives(tower_and_size: tuple[Unit, int]) -> None:
+    tower, size_px = tower_and_size
+    x = pixels(size_px)
+    with torch.no_grad():
+        expected = tower(torch.from_numpy(x)).numpy()
+    ((found,),) = run_graph(graph_of(tower, size_px), [{"pixel_values": x}])
+    assert np.abs(found - expected).max() < TOLERANCE
+    assert expected.std(0).max() > 0.01  # the images differ, so an equal answer means something
+
+
+def test_attention_residuals_and_gelu_are_fused(tower_and_size: tuple[Unit, int]) -> None:
+    tower, size_px = tower_and_size
+    ops = Counter(node.op_type for node in graph_of(tower, size_px).graph.node)
+    blocks = sum(isinstance(one, nn.Linear) and one.out_features > one.in_features for one in tower.modules())
+    attentions = ops["MultiHeadAttention"]
+    assert attentions in (2, 4) and ops["Softmax"] == 0
+    assert ops["BiasGelu"] == attentions
+    assert ops["SkipLayerNormalization"] >= attentions
+    assert blocks > 0
+
+
+def test_swin_moves_tokens_by_rows_only() -> None:
+    model = graph_of(swin(), 64)
+    ops = Counter(node.op_type for node in model.graph.node)
+    assert ops["Transpose"] == 1  # behind the patch embedding
+    assert ops["Slice"] + ops["Pad"] <= 1
+    rows = {one.name for one in model.graph.initializer if len(one.dims) == 1 and one.dims[0] > 1}
+    moves = [node for node in model.graph.node if node.op_type == "Gather" and node.input[1] in rows]
+    assert 4 <= len(moves) <= 5  # one in front of each block, one to raster order
+
+
+def test_the_given_tower_stays_as_it_is_and_weights_are_shared(tower_and_size: tuple[Unit, int]) -> None:
+    tower, _ = tower_and_size
+    kinds = [type(one) for one in tower.modules()]
+    fused = with_fused_attention(tower)
+    assert [type(one) for one in tower.modules()] == kinds
+    stored = {one.untyped_storage().data_ptr() for one in tower.parameters()}
+    assert {one.untyped_storage().data_ptr() for one in fused.parameters()} <= stored
+
+
+def test_a_swin_whose_maps_do_not_divide_stays_timms_own() -> None:
+    odd = swin(img_size=60, strict_img_size=True)  # 15 × 15 tokens in windows of 4
+    assert not can_be_window_ordered(odd.encoder)
+    assert isinstance(with_fused_attention(odd).encoder, SwinTransformer)
+
+
+def test_attention_with_normalized_queries_stays_timms_own() -> None:
+    plain, normalized = Attention(24, 2), Attention(24, 2, qk_norm=True, norm_layer=nn.LayerNorm)
+    fused = with_fused_attention(nn.ModuleList([plain, normalized]))
+    assert [type(one) for one in fused.children()] == [SelfAttention, Attention]
+
+
+def test_smoothing_is_free_behind_normalizations_and_attention(tower_and_size: tuple[Unit, int]) -> None:
+    tower, size_px = tower_and_size
+    model, feed = graph_of(tower, size_px), {"pixel_values": pixels(size_px)}
+    statistics = activation_statistics(model, [feed], product_inputs(model))
+    largest = {name: one.channel_max * np.float32(3) for name, one in statistics.items()}
+    smooth = smoothed(model, largest, 0.5)
+    ((expected,),), ((found,),) = run_graph(model, [feed]), run_graph(smooth, [feed])
+    assert np.abs(found - expected).max() < TOLERANCE
+    before, after = (Counter(node.op_type for node in one.graph.node) for one in (model, smooth))
+    attentions = before["MultiHeadAttention"]
+    assert after["Mul"] - before["Mul"] == attentions  # only behind each GELU
