@@ -22,6 +22,7 @@ from lowclip_runtime.index_manifest import (
     SHARD_NAME,
     IndexManifest,
     check_same_bundle,
+    check_same_choice,
     create_index,
     is_index,
     read_index_manifest,
@@ -29,7 +30,8 @@ from lowclip_runtime.index_manifest import (
 from lowclip_runtime.indexing import IndexReport, Progress
 from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord
 from lowclip_runtime.preprocess import ImageInput
-from lowclip_runtime.shard import ENGINE, ScoredPoint, Shard
+from lowclip_runtime.shard import ENGINE, VECTORS, ScoredPoint, Shard, Vectors
+from lowclip_runtime.truncation import check_dims, truncated
 
 __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_index"]
 
@@ -59,22 +61,41 @@ class Index:
         self._shard = shard
 
     @classmethod
-    def open(cls, path: str | Path, clip: LowClip, *, create: bool = True) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        clip: LowClip,
+        *,
+        create: bool = True,
+        vectors: Vectors | None = None,
+        dims: int | None = None,
+    ) -> Self:
         """Open the index at `path` for this process alone, or make an empty one where there is none.
+
+        `vectors` and `dims` are chosen when the index is made; None keeps what it has. What they cost and
+        save is measured in `benchmarks/results/index.json`.
 
         Args:
             clip: the bundle whose embeddings the index holds.
             create: False makes a missing index an error.
+            vectors: what a search scans: `float32` [the default of a new index] the embeddings, exactly;
+                `int8` a byte or `binary` a bit a number, whose best are rescored with the embeddings.
+            dims: keep the first `dims` numbers of each embedding, 8 to `clip.dims` [the default].
 
         Raises:
-            IndexFileError: not an index, damaged, open in another process, or made with another bundle.
+            InputError: no such `vectors`, or `dims` out of range.
+            IndexFileError: not an index, damaged, open in another process, made with another bundle, or
+                with another choice of `vectors` or `dims`.
         """
         path = Path(path)
+        _check_vectors(vectors)
+        check_dims(dims, clip.dims)
         if create and not is_index(path):
-            create_index(path, _new_manifest(clip), LOOKUP_KEYS)
+            create_index(path, _new_manifest(clip, vectors or "float32", dims or clip.dims), LOOKUP_KEYS)
         manifest = read_index_manifest(path)
         check_same_bundle(path, manifest, clip.bundle_id, clip.name)
-        return cls(path, manifest, clip, Shard.open(path / SHARD_NAME))
+        check_same_choice(path, manifest, vectors, dims)
+        return cls(path, manifest, clip, Shard.open(path / SHARD_NAME, manifest.vectors))
 
     def close(self) -> None:
         """Let other processes open it; closing twice is allowed."""
@@ -99,7 +120,7 @@ class Index:
             InputError: no such folder, or no photo in it.
             IndexFileError: the index cannot be written.
         """
-        return indexing.add_folder(self._clip, self._shard, folder, progress)
+        return indexing.add_folder(self._clip, self._shard, folder, self.manifest.dims, progress)
 
     def search(self, text: str, k: int = 10) -> list[Hit]:
         """The `k` photos that fit the query best, best first, equal scores in order of path.
@@ -126,13 +147,26 @@ class Index:
         return self.search_embedding(self._clip.embed_images([image])[0], k)
 
     def search_embedding(self, embedding: NDArray[np.float32], k: int = 10) -> list[Hit]:
-        """The `k` photos nearest to an embedding (D,) of this index's bundle."""
+        """The `k` photos nearest to an embedding (D,) as this index's bundle gives it; it is truncated here.
+
+        Raises:
+            InputError: `k` is less than 1, or `embedding` has another length than the bundle's.
+        """
         _check_k(k)
-        found = sorted(self._nearest(embedding, k), key=lambda point: (-point.score, _path_of(point)))
+        if embedding.shape != (self._clip.dims,):
+            raise InputError(
+                f"an embedding of shape {(self._clip.dims,)} is needed, as {self._clip.name!r} gives it, "
+                f"not {embedding.shape}"
+            )
+        query = truncated(embedding, self.manifest.dims)
+        found = sorted(self._nearest(query, k), key=lambda point: (-point.score, _path_of(point)))
         return [Hit(rank, p.score, _path_of(p), p.payload) for rank, p in enumerate(found[:k], start=1)]
 
     def _nearest(self, embedding: NDArray[np.float32], k: int) -> list[ScoredPoint]:
-        """At least the `k` best points, with all that tie with the last of them: the paths then decide."""
+        """At least the `k` best points, with all that tie with the last of them: the paths then decide.
+
+        An index of codes rescores a part of its photos, which may be a part of those that tie.
+        """
         limit = min(k, len(self)) + 1
         while True:
             found = self._shard.search(embedding, limit)
@@ -141,19 +175,25 @@ class Index:
             limit *= 2
 
 
-def _new_manifest(clip: LowClip) -> IndexManifest:
+def _new_manifest(clip: LowClip, vectors: Vectors, dims: int) -> IndexManifest:
     return IndexManifest(
         schema_version=SCHEMA_VERSION,
         created=datetime.now(UTC).date().isoformat(),
         engine=ENGINE,
         bundle_id=clip.bundle_id,
         bundle_name=clip.name,
-        dims=clip.dims,
+        dims=dims,
+        vectors=vectors,
     )
 
 
 def _path_of(point: ScoredPoint) -> str:
     return PhotoRecord.from_payload(point.payload).absolute_path
+
+
+def _check_vectors(vectors: str | None) -> None:
+    if vectors is not None and vectors not in VECTORS:
+        raise InputError(f"vectors must be one of {', '.join(VECTORS)}, not {vectors!r}")
 
 
 def _check_k(k: int) -> None:

@@ -11,10 +11,13 @@ from lowclip_runtime.index_manifest import SHARD_NAME, check_same_bundle, read_i
 from lowclip_runtime.photo_record import PhotoRecord, record_id
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.shard import Point, Shard
+from lowclip_runtime.truncation import truncated
 
 _NORM_TOLERANCE = 5e-3  # fp16 graphs give norms up to 1e-3 off
 _SAMPLE = 8  # photos embedded again, to see that the bundle still gives what is stored
 _LEAST_COSINE = 0.99  # another machine or provider rounds otherwise
+_SEARCHED = 64  # photos that must be found by their own embedding, to see that the codes belong to them
+_LEAST_BITS = 64  # codes of fewer bits are those of many photos
 
 
 def describe_index(path: str | Path) -> dict[str, Any]:
@@ -46,8 +49,11 @@ def describe_index(path: str | Path) -> dict[str, Any]:
 def verify_index(path: str | Path, clip: LowClip | None = None) -> dict[str, Any]:
     """Read every photo's payload and embedding; with `clip`, also embed a few unchanged photos again.
 
+    A few photos are also searched for by their own embedding.
+
     Returns:
-        `photos` read, `embedded_again`, and the least cosine of those, `least_cosine` (None without any).
+        `vectors` and `dims` of the index, `photos` read, `embedded_again`, and the least cosine of those,
+        `least_cosine` (None without any).
 
     Raises:
         IndexFileError: not an index, damaged, open in another process, or made with another bundle.
@@ -58,19 +64,29 @@ def verify_index(path: str | Path, clip: LowClip | None = None) -> dict[str, Any
         check_same_bundle(path, manifest, clip.bundle_id, clip.name)
     photos = 0
     cosines: list[float] = []
-    shard = Shard.open(path / SHARD_NAME)
+    sample: list[Point] = []
+    shard = Shard.open(path / SHARD_NAME, manifest.vectors)
     try:
         for point in shard.scroll(with_embeddings=True):
             record = PhotoRecord.from_payload(point.payload)
             _check_point(path, point, record, manifest.dims)
             photos += 1
+            sample += [point] if photos <= _SEARCHED else []
             if clip is not None and len(cosines) < _SAMPLE and _is_unchanged(record):
                 cosines += _cosine_now(path, point, record, clip)
         if photos != len(shard):
             raise _damaged(path, f"it counts {len(shard)} photos and holds {photos}")
+        if manifest.vectors != "binary" or manifest.dims >= _LEAST_BITS:
+            _check_search(path, shard, sample)
     finally:
         shard.close()
-    return {"photos": photos, "embedded_again": len(cosines), "least_cosine": min(cosines, default=None)}
+    return {
+        "vectors": manifest.vectors,
+        "dims": manifest.dims,
+        "photos": photos,
+        "embedded_again": len(cosines),
+        "least_cosine": min(cosines, default=None),
+    }
 
 
 def _check_point(path: Path, point: Point, record: PhotoRecord, dims: int) -> None:
@@ -83,6 +99,18 @@ def _check_point(path: Path, point: Point, record: PhotoRecord, dims: int) -> No
         )
     if point.id != record_id(record.absolute_path):
         raise _damaged(path, f"{record.absolute_path} is stored under the id of another photo")
+
+
+def _check_search(path: Path, shard: Shard, sample: list[Point]) -> None:
+    """Codes lose a photo now and then; if they are not those of the photos, they lose nearly all."""
+    found = 0
+    for point in sample:
+        embedding = point.embedding
+        assert embedding is not None
+        best = shard.search(embedding, 1)
+        found += bool(best) and best[0].score >= float(embedding @ embedding) - _NORM_TOLERANCE
+    if found < len(sample) / 2:
+        raise _damaged(path, f"only {found} of {len(sample)} photos are found by their own embedding")
 
 
 def _is_unchanged(record: PhotoRecord) -> bool:
@@ -98,7 +126,8 @@ def _cosine_now(path: Path, point: Point, record: PhotoRecord, clip: LowClip) ->
         again = clip.embed_images([record.absolute_path])[0]
     except ImageError:
         return []  # no longer readable: the next `lowclip index` says so
-    cosine = float(again @ point.embedding)
+    assert point.embedding is not None
+    cosine = float(truncated(again, point.embedding.size) @ point.embedding)
     if cosine < _LEAST_COSINE:
         raise _damaged(path, f"{record.absolute_path} now has another embedding, cosine {cosine:.3f}")
     return [cosine]

@@ -1,4 +1,4 @@
-"""The index's own `index.json`: which bundle its embeddings come from, beside the shard that holds them.
+"""The index's own `index.json`: which bundle its embeddings come from and how they are kept, beside the shard.
 
 This file knows the manifest's fields and when an index must be refused. The embeddings are `shard.py`.
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 from lowclip_runtime.errors import ConfigError, IndexFileError
 from lowclip_runtime.files import flush_tree
 from lowclip_runtime.schema import dumps, from_dict
-from lowclip_runtime.shard import ENGINE, Shard
+from lowclip_runtime.shard import ENGINE, Shard, Vectors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no `vectors`: float32, all dims of the bundle
 MANIFEST_NAME = "index.json"
 SHARD_NAME = "shard"
 
@@ -26,7 +26,8 @@ class IndexManifest:
         created: UTC date, `YYYY-MM-DD`.
         engine: what wrote the shard; its format is tied to the release.
         bundle_id, bundle_name: the bundle that made the embeddings and must embed the queries.
-        dims: length D of every embedding.
+        dims: length D of every embedding; less than the bundle's where it is truncated.
+        vectors: what a search scans, see `shard.py`.
     """
 
     schema_version: int
@@ -35,6 +36,7 @@ class IndexManifest:
     bundle_id: str
     bundle_name: str
     dims: int
+    vectors: Vectors
 
     def __post_init__(self) -> None:
         if self.dims < 1:
@@ -66,6 +68,8 @@ def read_index_manifest(path: str | Path) -> IndexManifest:
             f"{file} has schema version {version}, this lowclip reads up to {SCHEMA_VERSION}; "
             "upgrade it with: pip install --upgrade lowclip"
         )
+    if version == 1:
+        data = {"vectors": "float32", **data, "schema_version": SCHEMA_VERSION}
     try:
         manifest = from_dict(IndexManifest, data, str(file))
     except ConfigError as error:
@@ -90,7 +94,7 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as work:
         new = Path(work) / "index"
         new.mkdir()
-        Shard.create(new / SHARD_NAME, manifest.dims, lookup_keys)
+        Shard.create(new / SHARD_NAME, manifest.dims, lookup_keys, manifest.vectors)
         (new / MANIFEST_NAME).write_text(dumps(manifest), "utf-8")
         flush_tree(new)
         # a plain rename and not `whole_folder`: it takes the place of nothing or of an empty folder only, so
@@ -112,6 +116,22 @@ def check_same_bundle(path: str | Path, manifest: IndexManifest, bundle_id: str,
         raise IndexFileError(
             f"{path} was made with the bundle {manifest.bundle_name!r} (id {manifest.bundle_id}), not with "
             f"{bundle_name!r} (id {bundle_id}); name that one with --bundle, or build a new index"
+        )
+
+
+def check_same_choice(
+    path: str | Path, manifest: IndexManifest, vectors: Vectors | None, dims: int | None
+) -> None:
+    """Refuse to open an index as what it was not made as; None accepts what it has.
+
+    Raises:
+        IndexFileError: naming both.
+    """
+    asked = (vectors or manifest.vectors, dims or manifest.dims)
+    if asked != (manifest.vectors, manifest.dims):
+        raise IndexFileError(
+            f"{path} was made with {manifest.vectors} vectors of {manifest.dims} dims, not {asked[0]} of "
+            f"{asked[1]}; leave that choice out to keep what it has, or build a new index"
         )
 
 

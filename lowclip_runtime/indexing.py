@@ -32,6 +32,7 @@ from lowclip_runtime.folder import (
 from lowclip_runtime.photo_record import PhotoRecord, record_id
 from lowclip_runtime.shard import Point, Shard
 from lowclip_runtime.stream import batches
+from lowclip_runtime.truncation import truncated
 
 # Photos between two flushes (9 ms each): a few seconds of work, four runs of the image tower.
 BATCH_SIZE = 64
@@ -94,11 +95,12 @@ class _Outcome:
 
 
 def add_folder(
-    clip: LowClip, shard: Shard, folder: str | Path, progress: Progress | None = None
+    clip: LowClip, shard: Shard, folder: str | Path, dims: int, progress: Progress | None = None
 ) -> IndexReport:
     """Make the index hold exactly the readable photos of `folder`; photos of other galleries stay.
 
     Args:
+        dims: how many numbers of each embedding are stored.
         progress: called with (files settled, files to settle) after each batch that is safe on the disk.
 
     Raises:
@@ -109,7 +111,7 @@ def add_folder(
     listing = walk(root)
     _refuse_without_photos(root, listing)
     plan = changes(listing, _known_below(shard, root))
-    update = _GalleryUpdate(clip, shard, root, plan)
+    update = _GalleryUpdate(clip, shard, root, plan, dims)
     update.tally.failed += listing.problems
     update.store_new_and_changed(progress or _silent)
     update.remove_gone()
@@ -119,12 +121,13 @@ def add_folder(
 class _GalleryUpdate:
     """The work of one `add_folder`, batch by batch."""
 
-    def __init__(self, clip: LowClip, shard: Shard, root: Path, plan: Changes) -> None:
+    def __init__(self, clip: LowClip, shard: Shard, root: Path, plan: Changes, dims: int) -> None:
         self.tally = _Tally(unchanged=plan.unchanged)
         self._clip = clip
         self._shard = shard
         self._root = root
         self._plan = plan
+        self._dims = dims
         self._changed = {file.path for file in plan.changed}
         self._gone = {self._id(path) for path in plan.gone}
 
@@ -192,7 +195,7 @@ class _GalleryUpdate:
                 yield _Outcome(file, reason=self._reason(result, first[digest]))
             else:
                 twin = None if first[digest] is file else self._id(first[digest].path)
-                yield _Outcome(file, digest, result, twin)
+                yield _Outcome(file, digest, truncated(result, self._dims), twin)
 
     def _digests(self, files: list[FoundFile]) -> list[str | ImageError]:
         with ThreadPoolExecutor(self._clip.threads, thread_name_prefix="hash") as pool:

@@ -1,10 +1,18 @@
-"""One shard of Qdrant Edge: a folder of embeddings with ids and payloads, searched exactly by default.
+"""One shard of Qdrant Edge: a folder of embeddings with ids and payloads, searched by scanning all of them.
 
 The only file that imports `qdrant_edge`, whose errors it turns into ours. What the payload means is
 `photo_record.py`, which bundle the embeddings belong to `index_manifest.py`.
 
 Measured with qdrant-edge-py 0.9.0 (32 points of 256 dims a batch, 2 cores): upsert 1 ms, flush 9 ms, load
 70 ms. A folder looks like 138 MB but its files are sparse: 0.1 MB when empty, 27 MB with 9,600 points.
+
+`int8` and `binary` shards keep small codes beside the embeddings: a search scans the codes in memory and
+rescores the best of them with the embeddings, which stay on disk. What the engine really does was tried:
+- Its scalar int8 quantization makes no codes until `optimize` rewrites the whole segment. Its TurboQuant with
+  8 bits a number (a fixed rotation first, so that nothing is calibrated) makes them at every upsert and loses
+  less; its binary quantization makes them at every upsert too. So these two, and `optimize` is never called.
+- `exact=True` ignores the codes, at every size; without an HNSW graph `exact=False` scans all of them.
+- Rescored scores are the dot products with the embeddings, as in a float32 shard.
 """
 
 import contextlib
@@ -12,7 +20,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import qdrant_edge
@@ -21,6 +29,12 @@ from numpy.typing import NDArray
 from lowclip_runtime.errors import IndexFileError
 
 ENGINE = "qdrant-edge 0.9"  # the format on disk is beta and tied to the release
+Vectors: TypeAlias = Literal["float32", "int8", "binary"]
+VECTORS: tuple[Vectors, ...] = get_args(Vectors)
+# Points rescored for each one asked for: the fewest that lose nothing, or next to nothing, of recall@10 on
+# 7,848 photos (benchmarks/results/index.json has the curve).
+_CANDIDATES: dict[Vectors, int] = {"float32": 1, "int8": 2, "binary": 32}
+_LEAST_ASKED = 10  # a search for the one best point rescores as many as one for ten, else it would miss more
 _PAGE = 1024  # points read at a time, so that memory stays flat for any number of them
 # The engine writes through memory maps of sparse files in steps of 32 MiB: on a full disk the process would
 # die of SIGBUS without a word, so we stop while a step still fits.
@@ -49,23 +63,33 @@ class Shard:
     """An open shard; make one with `create`, open it with `open`, and close it.
 
     Every method raises `IndexFileError` where the files are damaged, locked or cannot be written.
+
+    Attributes:
+        path: its folder.
+        vectors: what a search scans.
+        candidates: how many points a search of codes rescores for each one asked for.
     """
 
-    def __init__(self, path: Path, engine: qdrant_edge.EdgeShard) -> None:
+    def __init__(self, path: Path, engine: qdrant_edge.EdgeShard, vectors: Vectors) -> None:
         self.path = path
+        self.vectors = vectors
+        self.candidates = _CANDIDATES[vectors]
         self._engine = engine
 
     @staticmethod
-    def create(path: str | Path, dims: int, lookup_keys: Sequence[str] = ()) -> None:
+    def create(
+        path: str | Path, dims: int, lookup_keys: Sequence[str] = (), vectors: Vectors = "float32"
+    ) -> None:
         """Make an empty shard at `path`, a folder that does not exist yet.
 
         Args:
             dims: length D of its embeddings. They have unit norm, so the dot product is the cosine.
             lookup_keys: payload keys of text that `find` shall look up without reading everything.
+            vectors: what a search scans: the embeddings, or codes of a byte or a bit a number.
         """
-        vectors = qdrant_edge.EdgeVectorParams(size=dims, distance=qdrant_edge.Distance.Dot)
         with _engine_errors(Path(path)):
-            engine = qdrant_edge.EdgeShard.create(str(path), qdrant_edge.EdgeConfig(vectors=vectors))
+            config = qdrant_edge.EdgeConfig(vectors=_vector_params(dims, vectors))
+            engine = qdrant_edge.EdgeShard.create(str(path), config)
             for key in lookup_keys:
                 schema = qdrant_edge.KeywordIndexParams(on_disk=True)
                 engine.update(qdrant_edge.UpdateOperation.create_field_index(key, schema))
@@ -73,13 +97,17 @@ class Shard:
             engine.close()
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open the shard at `path` for this process alone."""
+    def open(cls, path: str | Path, vectors: Vectors = "float32") -> Self:
+        """Open the shard at `path` for this process alone.
+
+        Args:
+            vectors: as it was created; `float32` scans the embeddings of any shard.
+        """
         path = Path(path)
         if not (path / "segments").is_dir():  # the engine would create this folder before it fails
             raise IndexFileError(f"{path} holds no embeddings; build the index again with: lowclip index")
         with _engine_errors(path):
-            return cls(path, qdrant_edge.EdgeShard.load(str(path)))
+            return cls(path, qdrant_edge.EdgeShard.load(str(path)), vectors)
 
     def close(self) -> None:
         """Write what is pending and let others open the shard; closing twice is allowed."""
@@ -109,12 +137,17 @@ class Shard:
         with _engine_errors(self.path):
             return int(self._engine.count(qdrant_edge.CountRequest(exact=True)))
 
-    def search(self, embedding: NDArray[np.float32], k: int, *, exact: bool = True) -> list[ScoredPoint]:
-        """The `k` points nearest to `embedding` (D,), best first; equal scores come in no certain order."""
+    def search(self, embedding: NDArray[np.float32], k: int) -> list[ScoredPoint]:
+        """The `k` points nearest to `embedding` (D,), best first; equal scores come in no certain order.
+
+        A shard of codes may miss some of them; the scores of those found are exact.
+        """
+        rescored = self.candidates * max(k, _LEAST_ASKED)
+        codes = qdrant_edge.QuantizationSearchParams(rescore=True, oversampling=rescored / k)
         request = qdrant_edge.QueryRequest(
             limit=k,
             query=qdrant_edge.Query.Nearest(_listed(embedding)),
-            params=qdrant_edge.SearchParams(exact=exact),
+            params=qdrant_edge.SearchParams(exact=self.vectors == "float32", quantization=codes),
             with_payload=True,
         )
         with _engine_errors(self.path):
@@ -153,6 +186,24 @@ class Shard:
                 f"the disk of {self.path.parent} has only {free >> 20} MB left, {_LEAST_FREE_BYTES >> 20} "
                 "are needed; free some space and run the command again, what is indexed is kept"
             )
+
+
+def _vector_params(dims: int, vectors: Vectors) -> qdrant_edge.EdgeVectorParams:
+    memory = qdrant_edge.Memory
+    codes: Any = None
+    if vectors == "int8":
+        bits = qdrant_edge.TurboQuantBitSize.Bits8
+        codes = qdrant_edge.TurboQuantQuantizationConfig(bits=bits, memory=memory.Pinned)
+    elif vectors == "binary":
+        # the query keeps 8 bits a number: half as many candidates give the same recall
+        query = qdrant_edge.BinaryQuantizationQueryEncoding.Scalar8Bits
+        codes = qdrant_edge.BinaryQuantizationConfig(query_encoding=query, memory=memory.Pinned)
+    return qdrant_edge.EdgeVectorParams(
+        size=dims,
+        distance=qdrant_edge.Distance.Dot,
+        quantization_config=codes,
+        memory=None if codes is None else memory.Cold,
+    )
 
 
 def _listed(embedding: NDArray[np.float32] | None) -> list[float]:

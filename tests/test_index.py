@@ -379,7 +379,7 @@ def test_an_open_index_is_locked(path: Path, tiny_clip: LowClip, gallery: Path) 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"schema_version": 2}, "has schema version 2, this lowclip reads up to 1; upgrade"),
+        ({"schema_version": 3}, "has schema version 3, this lowclip reads up to 2; upgrade"),
         ({"extra": 1}, "unknown key 'extra'"),
         ({"dims": "256"}, "dims must be a whole number"),
         ({"dims": None}, "missing key 'dims'"),
@@ -414,7 +414,13 @@ def test_describe_and_verify(path: Path, tiny_clip: LowClip, gallery: Path) -> N
     assert told["kind"] == "index" and told["photos"] == 6 and told["dims"] == 16
     assert told["bundle_name"] == "tiny" and told["bundle_id"] == tiny_clip.bundle_id
     assert 0 < told["bytes"] < 64 << 20
-    assert verify_index(path) == {"photos": 6, "embedded_again": 0, "least_cosine": None}
+    assert verify_index(path) == {
+        "vectors": "float32",
+        "dims": 16,
+        "photos": 6,
+        "embedded_again": 0,
+        "least_cosine": None,
+    }
     report = verify_index(path, tiny_clip)
     assert report["embedded_again"] == 6 and report["least_cosine"] > 0.999
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.index import Index, verify_index
+from lowclip_runtime.shard import Vectors
 
 PHOTOS = 480
 BATCH = 8
@@ -33,7 +34,7 @@ def told(self, images, *more):
     return real(self, images, *more)
 
 LowClip.embed_each = told
-with Index.open(sys.argv[2], LowClip.open(sys.argv[1], threads=1)) as index:
+with Index.open(sys.argv[2], LowClip.open(sys.argv[1], threads=1), vectors=sys.argv[5]) as index:
     print("opened", len(index), flush=True)
     index.add_folder(sys.argv[3], progress=lambda done, total: print("settled", done, total, flush=True))
 """
@@ -49,8 +50,8 @@ def gallery(tmp_path: Path) -> Path:
     return folder
 
 
-def start(bundle: Path, index: Path, gallery: Path) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", PROGRAM, bundle, index, gallery, str(BATCH)]
+def start(bundle: Path, index: Path, gallery: Path, vectors: Vectors) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", PROGRAM, bundle, index, gallery, str(BATCH), vectors]
     return subprocess.Popen(list(map(str, arguments)), stdout=subprocess.PIPE, text=True)
 
 
@@ -72,15 +73,16 @@ def lines_until_killed(process: subprocess.Popen[str], after: int, delay_s: floa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("vectors", ["float32", "int8"])
 def test_killed_runs_lose_nothing_acknowledged_and_a_rerun_completes(
-    tmp_path: Path, tiny_bundle: Path, tiny_clip: LowClip, gallery: Path
+    tmp_path: Path, tiny_bundle: Path, tiny_clip: LowClip, gallery: Path, vectors: Vectors
 ) -> None:
     path = tmp_path / "photos.index"
     chance = random.Random(5)
     acknowledged = killed = 0
     embedded: list[str] = []
     for kill in range(KILLS):
-        process = start(tiny_bundle, path, gallery)
+        process = start(tiny_bundle, path, gallery, vectors)
         lines = lines_until_killed(process, after=kill % 3, delay_s=chance.choice([0, 0.002, 0.01, 0.03]))
         if process.returncode == 0:  # a machine so fast that nothing was left to do
             break
@@ -99,7 +101,8 @@ def test_killed_runs_lose_nothing_acknowledged_and_a_rerun_completes(
         assert (report.added, report.unchanged, report.failed) == (PHOTOS - before, before, ())
         found = index.search("it", k=2 * PHOTOS)
         assert sorted(Path(hit.path).name for hit in found) == [f"{i:03}.png" for i in range(PHOTOS)]
-    assert verify_index(path, tiny_clip)["photos"] == PHOTOS
+    checked = verify_index(path, tiny_clip)  # the codes, too, are those of the photos
+    assert (checked["photos"], checked["vectors"]) == (PHOTOS, vectors)
     # only the batch that a kill interrupted is embedded a second time
     assert len(embedded) - before <= KILLS * BATCH
 

@@ -12,6 +12,7 @@ from lowclip_runtime.cli.progress import progress
 
 if TYPE_CHECKING:
     from lowclip_runtime.index import Hit, IndexReport
+    from lowclip_runtime.shard import Vectors
 
 _index_option = click.option("--index", "index_path", required=True, metavar="I", help="Folder of the index.")
 
@@ -19,11 +20,34 @@ _index_option = click.option("--index", "index_path", required=True, metavar="I"
 @click.command()
 @click.argument("gallery")
 @_index_option
+@click.option(
+    "--vectors",
+    type=click.Choice(["float32", "int8", "binary"]),
+    default=None,
+    help="What a search scans, chosen when the index is made: the embeddings themselves, or codes of a byte or "
+    "a bit a number, whose best are rescored with the embeddings on disk [default: what the index has; float32].",
+)
+@click.option(
+    "--dims",
+    type=int,
+    default=None,
+    metavar="N",
+    help="Keep the first N numbers of each embedding, chosen when the index is made "
+    "[default: what the index has; all of the bundle's].",
+)
 @bundle_option
 @provider_option
 @json_option
 @refuse_in_one_sentence
-def index(gallery: str, index_path: str, bundle: str | None, provider: str, as_json: bool) -> None:
+def index(
+    gallery: str,
+    index_path: str,
+    vectors: "Vectors | None",
+    dims: int | None,
+    bundle: str | None,
+    provider: str,
+    as_json: bool,
+) -> None:
     """Make the index hold exactly the photos of the folder GALLERY: add, update and remove what changed.
 
     What was indexed before a kill is kept, and a rerun goes on from there. A broken photo is named on
@@ -33,7 +57,7 @@ def index(gallery: str, index_path: str, bundle: str | None, provider: str, as_j
     from lowclip_runtime.index import Index
 
     clip = LowClip.open(bundle, provider, towers=("image",))
-    with Index.open(index_path, clip) as opened, progress("photo") as on_progress:
+    with Index.open(index_path, clip, vectors=vectors, dims=dims) as opened, progress("photo") as on_progress:
         report = opened.add_folder(gallery, progress=on_progress)
     for path, reason in report.failed:
         click.echo(f"left out: {path}: {reason}", err=True)
