@@ -10,7 +10,7 @@ from lowclip_export.golden import write_golden
 from lowclip_export.hf_files import write_hf_files
 from lowclip_export.model_card import model_card
 from lowclip_export.onnx_edit import save_graph
-from lowclip_export.tower import ExportedTower
+from lowclip_export.stages import ExportedTower
 from lowclip_runtime.bundle import (
     MANIFEST_NAME,
     SCHEMA_VERSION,

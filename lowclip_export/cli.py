@@ -18,7 +18,7 @@ _PATH = click.Path(path_type=Path)
     type=click.Choice(QUANTIZE_CHOICES),
     default="int8",
     show_default=True,
-    help="none keeps float32.",
+    help="none keeps float32; auto tries int8 recipes and keeps the fastest within --max-drop.",
 )
 @click.option(
     "--calibration",
@@ -44,6 +44,16 @@ _PATH = click.Path(path_type=Path)
     metavar="CORPUS",
     help="Text file that chooses the vocabulary; repeat for more.",
 )
+@click.option("--keep-latin", is_flag=True, help="Keep every piece in Latin letters as well.")
+@click.option(
+    "--max-drop",
+    type=float,
+    default=0.5,
+    show_default=True,
+    metavar="POINTS",
+    help="What auto may cost: points of R@10 on the --eval pairs, else hundredths of cosine.",
+)
+@click.option("--dims", type=int, metavar="N", help="Keep the first N dimensions of the embeddings.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle OUT.")
 @click.option("--name", help="The bundle's name [default: the checkpoint's].")
 @click.version_option(package_name="lowclip")
@@ -51,7 +61,7 @@ _PATH = click.Path(path_type=Path)
 def main(
     checkpoint: Path, out: Path, quantize: Quantize, calibration: Path | None, images: Path | None,
     eval_pairs: Path | None, eval_images: Path | None, eval_split: str | None, trim_vocab: tuple[str, ...],
-    overwrite: bool, name: str | None,
+    keep_latin: bool, max_drop: float, dims: int | None, overwrite: bool, name: str | None,
 ) -> None:  # fmt: skip
     """Export CHECKPOINT, a folder made by lowclip-train, to the bundle OUT; prints the bundle's folder."""
     configure_process()
@@ -59,7 +69,8 @@ def main(
 
     options = ExportOptions(
         quantize=quantize, calibration=calibration, images=images, eval_pairs=eval_pairs,
-        eval_images=eval_images, eval_split=eval_split, trim_vocab=trim_vocab, overwrite=overwrite, name=name,
+        eval_images=eval_images, eval_split=eval_split, trim_vocab=trim_vocab, keep_latin=keep_latin,
+        max_drop=max_drop, dims=dims, overwrite=overwrite, name=name,
     )  # fmt: skip
     export(checkpoint, out, options)
     click.echo(str(out))

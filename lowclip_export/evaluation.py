@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import onnx
 
 from lowclip_export.onnx_edit import Feed
 from lowclip_export.parity import compare
-from lowclip_export.tower import ExportedTower, embed
+from lowclip_export.stages import Embeddings, embed
 from lowclip_runtime.errors import DatasetError, ImageError
 from lowclip_runtime.evaluate import both_directions, distinct_images
 from lowclip_runtime.pairs import Pair
@@ -21,45 +21,94 @@ from lowclip_runtime.text import Tokenizer
 _BATCH = 16
 
 
-def evaluate_towers(
-    image: ExportedTower,
-    text: ExportedTower,
-    pairs: Sequence[Pair],
-    images: Path,
-    spec: PreprocessSpec,
-    tokenizer: Tokenizer,
-) -> dict[str, Any]:
-    """For each language: gallery, queries, metrics `before` and `after`; and parity on these items.
+class RetrievalTest:
+    """Retrieval on pairs, before quantization and after.
+
+    Args:
+        images: the folder of the pairs' images.
+        image_graph, text_graph: the fp32 towers, run once.
 
     Raises:
         DatasetError: an image is missing or cannot be read.
     """
-    gallery = distinct_images(pairs)
-    paths = existing_images(pairs, images)
-    captions = [pair.caption for pair in pairs]
-    images_before, images_after = _twice(image, lambda: _image_feeds(paths, spec))
-    texts_before, texts_after = _twice(text, lambda: _text_feeds(captions, tokenizer))
-    result: dict[str, Any] = {}
-    for lang in dict.fromkeys(pair.lang for pair in pairs):
-        rows = [i for i, pair in enumerate(pairs) if pair.lang == lang]
-        some = [pairs[i] for i in rows]
-        places = [gallery.index(name) for name in distinct_images(some)]
-        result[lang or "all"] = {
-            "gallery": len(places),
-            "queries": len(rows),
-            "before": both_directions(some, images_before[places], texts_before[rows]),
-            "after": both_directions(some, images_after[places], texts_after[rows]),
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        images: Path,
+        spec: PreprocessSpec,
+        tokenizer: Tokenizer,
+        image_graph: onnx.ModelProto,
+        text_graph: onnx.ModelProto,
+    ) -> None:
+        self._pairs = pairs
+        self._gallery = distinct_images(pairs)
+        self._paths = existing_images(pairs, images)
+        self._spec, self._tokenizer = spec, tokenizer
+        self._image_graph, self._text_graph = image_graph, text_graph
+        self._images_before = embed(image_graph, _image_feeds(self._paths, spec))  # (G, D)
+        self._texts_before = embed(text_graph, self._text_feeds())  # (Q, D)
+
+    def image_drop(self, graph: onnx.ModelProto) -> float:
+        """Points of R@10, text → image, that an image tower costs; the mean over the languages."""
+        return self._drop(self._images(graph), self._texts_before)
+
+    def text_drop(self, graph: onnx.ModelProto) -> float:
+        """The same of a text tower."""
+        return self._drop(self._images_before, self._texts(graph))
+
+    def result(self, image_graph: onnx.ModelProto, text_graph: onnx.ModelProto) -> dict[str, Any]:
+        """For each language: gallery, queries, metrics `before` and `after`; and parity on these items."""
+        images, texts = self._images(image_graph), self._texts(text_graph)
+        before = self._metrics(self._images_before, self._texts_before)
+        after = self._metrics(images, texts)
+        result: dict[str, Any] = {}
+        for lang, rows in self._rows().items():
+            some = distinct_images([self._pairs[i] for i in rows])
+            result[lang or "all"] = {
+                "gallery": len(some), "queries": len(rows), "before": before[lang], "after": after[lang],
+            }  # fmt: skip
+        result["parity"] = {
+            "image": to_dict(compare(self._images_before, images)),
+            "text": to_dict(compare(self._texts_before, texts)),
         }
-    result["parity"] = {
-        "image": to_dict(compare(images_before, images_after)),
-        "text": to_dict(compare(texts_before, texts_after)),
-    }
-    return result
+        return result
+
+    def _drop(self, images: Embeddings, texts: Embeddings) -> float:
+        before = self._metrics(self._images_before, self._texts_before)
+        after = self._metrics(images, texts)
+        drops = [_recall_at_10(before[lang]) - _recall_at_10(after[lang]) for lang in before]
+        return 100 * float(np.mean(drops))
+
+    def _metrics(self, images: Embeddings, texts: Embeddings) -> dict[str, Any]:
+        """By language."""
+        found = {}
+        for lang, rows in self._rows().items():
+            some = [self._pairs[i] for i in rows]
+            places = [self._gallery.index(name) for name in distinct_images(some)]
+            found[lang] = both_directions(some, images[places], texts[rows])
+        return found
+
+    def _text_feeds(self) -> Iterator[Feed]:
+        return _text_feeds([pair.caption for pair in self._pairs], self._tokenizer)
+
+    def _rows(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for i, pair in enumerate(self._pairs):
+            rows.setdefault(pair.lang, []).append(i)
+        return rows
+
+    def _images(self, graph: onnx.ModelProto) -> Embeddings:
+        if graph is self._image_graph:
+            return self._images_before
+        return embed(graph, _image_feeds(self._paths, self._spec))
+
+    def _texts(self, graph: onnx.ModelProto) -> Embeddings:
+        return self._texts_before if graph is self._text_graph else embed(graph, self._text_feeds())
 
 
-def _twice(tower: ExportedTower, feeds: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    before = embed(tower.reference, feeds())
-    return before, before if tower.final is tower.reference else embed(tower.final, feeds())
+def _recall_at_10(metrics: dict[str, Any]) -> float:
+    return float(metrics["text_to_image"]["R@10"])
 
 
 def existing_images(pairs: Sequence[Pair], images: Path) -> list[Path]:

@@ -7,9 +7,11 @@ from typing import Any, get_args
 
 from lowclip_export.bundle_writer import refuse_to_replace, write_bundle
 from lowclip_export.calibration import Samples, made_up_samples, read_samples
-from lowclip_export.evaluation import evaluate_towers, existing_images
+from lowclip_export.dims import with_first_dims
+from lowclip_export.evaluation import RetrievalTest, existing_images
 from lowclip_export.recipe import Quantize
-from lowclip_export.tower import ExportedTower, export_image_tower, export_text_tower
+from lowclip_export.stages import ExportedTower
+from lowclip_export.tower import FloatTower, float_image_tower, float_text_tower, quantized_tower
 from lowclip_export.trim import trim_checkpoint
 from lowclip_runtime.bundle import BundleManifest
 from lowclip_runtime.errors import ConfigError
@@ -28,7 +30,11 @@ class ExportOptions:
         calibration: folder of images, or pairs.tsv; int8 needs it.
         images: folder of the calibration pairs' images [that of the file].
         eval_pairs, eval_images, eval_split: what to measure retrieval on before and after.
+        max_drop: for `auto`, how many points of R@10 (of 100) on the pairs quantization may cost, both
+            towers together; without pairs hundredths of cosine, for each tower.
         trim_vocab: text files that choose the vocabulary; none keeps it whole.
+        keep_latin: keep every piece in Latin letters, whether the texts use it or not.
+        dims: keep the first dimensions only [all].
         name: the bundle's name [the checkpoint's].
     """
 
@@ -38,7 +44,10 @@ class ExportOptions:
     eval_pairs: Path | None = None
     eval_images: Path | None = None
     eval_split: str | None = None
+    max_drop: float = 0.5
     trim_vocab: tuple[str, ...] = ()
+    keep_latin: bool = False
+    dims: int | None = None
     overwrite: bool = False
     name: str | None = None
 
@@ -46,10 +55,15 @@ class ExportOptions:
         problems = []
         if self.quantize not in get_args(Quantize):
             problems.append(f"quantize must be one of {', '.join(get_args(Quantize))}, not {self.quantize!r}")
-        if self.quantize == "int8" and self.calibration is None:
+        if self.quantize in ("int8", "auto") and self.calibration is None:
             problems.append(
-                "int8 measures ranges on photos; pass --calibration with a folder of them or a pairs.tsv"
+                f"{self.quantize} measures ranges on photos; pass --calibration with a folder of them or a "
+                "pairs.tsv"
             )
+        if self.max_drop < 0:
+            problems.append(f"--max-drop must be 0 or more points, not {self.max_drop}")
+        if self.keep_latin and not self.trim_vocab:
+            problems.append("--keep-latin goes with --trim-vocab")
         if self.eval_pairs is None and (self.eval_images or self.eval_split):
             problems.append("--eval-images and --eval-split go with --eval")
         if problems:
@@ -67,15 +81,19 @@ def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> B
     out = Path(out)
     refuse_to_replace(out, overwrite=options.overwrite)
     opened = load_checkpoint(checkpoint)
+    if options.dims is not None:
+        opened = with_first_dims(opened, options.dims)
     eval_pairs = _eval_pairs(options)
     calibration, parity = _samples(opened, options)
     with tempfile.TemporaryDirectory(prefix="lowclip-export-") as work:
         opened = _trimmed(opened, options, Path(work), eval_pairs)
-        image = export_image_tower(opened, options.quantize, calibration, parity)
-        text = export_text_tower(opened, options.quantize, calibration, parity)
-        evaluation = _evaluation(opened, image, text, options, eval_pairs)
+        image = float_image_tower(opened, calibration, parity)
+        text = float_text_tower(opened, calibration, parity)
+        test = _retrieval_test(opened, image, text, options, eval_pairs)
+        finished_image, finished_text = _quantized(image, text, options, test)
+        evaluation = _evaluation(finished_image, finished_text, options, test)
         manifest = write_bundle(
-            out, opened, image, text,
+            out, opened, finished_image, finished_text,
             name=options.name or opened.manifest.name, evaluation=evaluation, overwrite=options.overwrite,
         )  # fmt: skip
     say(f"{out}: {sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f} MB")
@@ -108,21 +126,45 @@ def _trimmed(opened: Checkpoint, options: ExportOptions, work: Path, eval_pairs:
         return opened
     held_out = [pair.caption for pair in eval_pairs]
     trimmed = trim_checkpoint(
-        opened, read_corpora(options.trim_vocab), work / "tokenizer.json", held_out=held_out
+        opened,
+        read_corpora(options.trim_vocab),
+        work / "tokenizer.json",
+        held_out=held_out,
+        keep_latin=options.keep_latin,
     )
     report = trimmed.manifest.lineage["trimmed_vocabulary"]
     say(f"vocabulary: {report['rows_before']:,} → {report['rows_kept']:,} rows")
     return trimmed
 
 
-def _evaluation(
-    opened: Checkpoint, image: ExportedTower, text: ExportedTower, options: ExportOptions, pairs: list[Pair]
-) -> dict[str, Any]:
+def _retrieval_test(
+    opened: Checkpoint, image: FloatTower, text: FloatTower, options: ExportOptions, pairs: list[Pair]
+) -> RetrievalTest | None:
     if options.eval_pairs is None:
-        return {}
+        return None
     images = _eval_images(options, options.eval_pairs)
     tokenizer = Tokenizer(opened.tokenizer_path, opened.manifest.text)
-    result = evaluate_towers(image, text, pairs, images, opened.manifest.preprocess, tokenizer)
+    return RetrievalTest(pairs, images, opened.manifest.preprocess, tokenizer, image.graph, text.graph)
+
+
+def _quantized(
+    image: FloatTower, text: FloatTower, options: ExportOptions, test: RetrievalTest | None
+) -> tuple[ExportedTower, ExportedTower]:
+    """Each tower may cost half of what both together may."""
+    share = options.max_drop if test is None else options.max_drop / 2
+    image_drop, text_drop = (None, None) if test is None else (test.image_drop, test.text_drop)
+    return (
+        quantized_tower(image, options.quantize, share, image_drop),
+        quantized_tower(text, options.quantize, share, text_drop),
+    )
+
+
+def _evaluation(
+    image: ExportedTower, text: ExportedTower, options: ExportOptions, test: RetrievalTest | None
+) -> dict[str, Any]:
+    if options.eval_pairs is None or test is None:
+        return {}
+    result = test.result(image.final, text.final)
     for lang, one in result.items():
         if lang != "parity":
             say(f"evaluation, {lang}, gallery {one['gallery']}: text → image R@10 {_recall(one)}")

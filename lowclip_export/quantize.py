@@ -5,17 +5,17 @@ here.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import onnx
 
 from lowclip_export.int8_conv import int8_convolutions
 from lowclip_export.int8_matmul import int8_matmuls, product_inputs, static_scales, token_scales
 from lowclip_export.int8_storage import int8_projection, int8_tables
-from lowclip_export.onnx_edit import Feed, constant_bytes
-from lowclip_export.recipe import ConvRecipe, MatMulRecipe
+from lowclip_export.onnx_edit import constant_bytes
+from lowclip_export.recipe import ConvRecipe, MatMulRecipe, Recipe
 from lowclip_export.smoothing import smoothed
-from lowclip_export.statistics import activation_statistics
+from lowclip_export.statistics import Calibration
 
 
 def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -40,35 +40,57 @@ def text_recipe(*, calibrated: bool) -> MatMulRecipe:
     return MatMulRecipe(method="mixed", smoothing=0.5) if calibrated else MatMulRecipe()
 
 
-def quantize_image(
-    model: onnx.ModelProto, recipe: ConvRecipe | MatMulRecipe, feeds: Callable[[], Iterable[Feed]]
-) -> onnx.ModelProto:
-    """int8 image tower; `feeds` gives the calibration batches of `pixel_values`."""
+def image_recipes(model: onnx.ModelProto) -> list[Recipe]:
+    """The default and others worth trying; which is best depends on the weights and the processor."""
+    default = image_recipe(model)
+    if isinstance(default, ConvRecipe):
+        return [default, *(replace(default, ranges=one) for one in ("min-max", "mse", "entropy"))]
+    return _matmul_recipes(default)
+
+
+def text_recipes(*, calibrated: bool) -> list[Recipe]:
+    """As `image_recipes`; without texts to calibrate on there is no choice."""
+    default = text_recipe(calibrated=calibrated)
+    return _matmul_recipes(default) if calibrated else [default]
+
+
+def _matmul_recipes(default: MatMulRecipe) -> list[Recipe]:
+    others = [MatMulRecipe(method=method, smoothing=0.5) for method in ("static", "token")]
+    return [default, MatMulRecipe(method="mixed"), *others]
+
+
+def quantize_image(model: onnx.ModelProto, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
+    """int8 image tower."""
     if isinstance(recipe, ConvRecipe):
-        quantized = int8_convolutions(model, recipe, feeds())
+        quantized = int8_convolutions(model, recipe, calibration)
     else:
-        quantized = _quantized_matmuls(model, recipe, feeds)
+        quantized = _quantized_matmuls(model, recipe, calibration)
     return int8_projection(quantized)
 
 
-def quantize_text(
-    model: onnx.ModelProto, recipe: MatMulRecipe, feeds: Callable[[], Iterable[Feed]]
-) -> onnx.ModelProto:
-    """int8 text tower; `feeds` gives one text at a time, since padding must not widen the ranges."""
-    quantized = _quantized_matmuls(model, recipe, feeds)
+def quantize_text(model: onnx.ModelProto, recipe: MatMulRecipe, calibration: Calibration) -> onnx.ModelProto:
+    """int8 text tower; calibrate with one text at a time, since padding must not widen the ranges."""
+    quantized = _quantized_matmuls(model, recipe, calibration)
     return int8_projection(int8_tables(quantized, recipe.table_limit))
 
 
 def _quantized_matmuls(
-    model: onnx.ModelProto, recipe: MatMulRecipe, feeds: Callable[[], Iterable[Feed]]
+    model: onnx.ModelProto, recipe: MatMulRecipe, calibration: Calibration
 ) -> onnx.ModelProto:
+    if recipe.method == "token" and not recipe.smoothing:
+        return int8_matmuls(model, recipe.weight_limit, token_scales, keep_float=recipe.keep_float)
+    statistics = calibration.of(product_inputs(model))
+    ranges = {name: one.range() for name, one in statistics.items()}
     if recipe.smoothing:
-        statistics = activation_statistics(model, feeds(), product_inputs(model))
-        largest = {name: one.channel_max for name, one in statistics.items() if one.channel_max is not None}
-        model = smoothed(model, largest, recipe.smoothing)
+        largest = {name: one.channel_size for name, one in statistics.items()}
+        smooth = smoothed(model, largest, recipe.smoothing)
+        model = smooth.model
+        ranges = {
+            name: statistics[source].divided_range(factors)
+            for name, (source, factors) in smooth.divided.items()
+        }
     if recipe.method == "token":
-        return int8_matmuls(model, recipe.weight_limit, token_scales)
-    statistics = activation_statistics(model, feeds(), product_inputs(model))
-    static = static_scales({name: one.range(100) for name, one in statistics.items()})
+        return int8_matmuls(model, recipe.weight_limit, token_scales, keep_float=recipe.keep_float)
+    static = static_scales(ranges)
     after_gelu = token_scales if recipe.method == "mixed" else static
-    return int8_matmuls(model, recipe.weight_limit, static, after_gelu)
+    return int8_matmuls(model, recipe.weight_limit, static, after_gelu, recipe.keep_float)

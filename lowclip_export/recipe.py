@@ -10,8 +10,10 @@ processor. The depthwise kernel adds in 32 bits and takes the full range.
 from dataclasses import dataclass
 from typing import Literal
 
-Quantize = Literal["none", "fp16", "int8"]
-QUANTIZE_CHOICES: tuple[Quantize, ...] = ("none", "fp16", "int8")
+from lowclip_export.quantization_math import RangeMethod
+
+Quantize = Literal["none", "fp16", "int8", "auto"]
+QUANTIZE_CHOICES: tuple[Quantize, ...] = ("none", "fp16", "int8", "auto")
 NEVER_SATURATES = 64
 FULL_RANGE = 127
 
@@ -21,16 +23,20 @@ class ConvRecipe:
     """Static int8 for convolutional image towers: uint8 activations, int8 weights scaled per output channel.
 
     Attributes:
-        percentile: share of the activations inside their range, on each side; 100 is min-max.
+        ranges: how the range of an activation is chosen (`quantization_math.activation_range`).
+        percentile: share of the activations inside their range, on each side, where `ranges` says so.
         weight_limit, depthwise_weight_limit: largest absolute integer weight.
         bias_correction: move biases by what weight rounding shifts each channel on average.
+        keep_float: outputs of the nodes that are not quantized.
     """
 
     method: Literal["static"] = "static"
+    ranges: RangeMethod = "percentile"
     percentile: float = 99.99
     weight_limit: int = NEVER_SATURATES
     depthwise_weight_limit: int = FULL_RANGE
     bias_correction: bool = True
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +49,14 @@ class MatMulRecipe:
         smoothing: how much of the activations' outliers moves into the weights, 0..1; 0 needs no calibration.
         weight_limit: largest absolute integer weight.
         table_limit: the same for embedding tables, stored as int8 rows and never multiplied as such.
+        keep_float: outputs of the products that are not quantized.
     """
 
     method: Literal["token", "static", "mixed"] = "token"
     smoothing: float = 0.0
     weight_limit: int = NEVER_SATURATES
     table_limit: int = FULL_RANGE
+    keep_float: tuple[str, ...] = ()
+
+
+Recipe = ConvRecipe | MatMulRecipe

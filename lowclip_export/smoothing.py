@@ -6,6 +6,7 @@ tens of times larger than the rest, which would take all of an 8-bit range.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -18,9 +19,21 @@ from lowclip_export.quantization_math import smoothing_factors
 _NORMALIZATION_SCALES = {"LayerNormalization": 1, "SkipLayerNormalization": 2}  # which input the scale is
 
 
+@dataclass(frozen=True)
+class Smoothed:
+    """The model with evener activations, and by the name of each product's input what it is now.
+
+    Attributes:
+        divided: name → (the name it had, the factors its channels were divided by, (C,)).
+    """
+
+    model: onnx.ModelProto
+    divided: dict[str, tuple[str, NDArray[np.float32]]]
+
+
 def smoothed(
     model: onnx.ModelProto, channel_max: Mapping[str, NDArray[np.float32]], strength: float
-) -> onnx.ModelProto:
+) -> Smoothed:
     """The same function with evener activations; `channel_max` has each product's input, (C,) over its last axis.
 
     The division costs nothing where it goes into what makes the activation: the scale of a normalization that
@@ -32,7 +45,8 @@ def smoothed(
     for node in edit.old_nodes:
         if is_weight_product(edit, node):
             products.setdefault(node.input[0], []).append(node)
-    divided: dict[str, str] = {}
+    multiplied: dict[str, str] = {}
+    divided: dict[str, tuple[str, NDArray[np.float32]]] = {}
     for name, nodes in products.items():
         factors = _scale_rows(edit, nodes, channel_max[name], strength)
         read_by_products_only = len(used_by[name]) == len(nodes)
@@ -40,18 +54,19 @@ def smoothed(
         into_maker = (
             read_by_products_only and maker is not None and _divide_maker(edit, made_by, maker, factors)
         )
+        divided[name if into_maker else f"{name}/smooth"] = (name, factors)
         if not into_maker:
-            divided[name] = edit.constant(f"{name}/smoothing", (1 / factors).astype(np.float32))
+            multiplied[name] = edit.constant(f"{name}/smoothing", (1 / factors).astype(np.float32))
     added: set[str] = set()
     for node in edit.old_nodes:
         name = node.input[0] if node.input else ""
-        if name in divided and is_weight_product(edit, node):
+        if name in multiplied and is_weight_product(edit, node):
             if name not in added:
-                edit.add("Mul", [name, divided[name]], f"{name}/smooth")
+                edit.add("Mul", [name, multiplied[name]], f"{name}/smooth")
                 added.add(name)
             node.input[0] = f"{name}/smooth"
         edit.keep(node)
-    return edit.finish()
+    return Smoothed(edit.finish(), divided)
 
 
 def _scale_rows(

@@ -1,9 +1,9 @@
-"""What activations look like on calibration data: range, a sample, and the mean of every channel.
+"""What activations look like on calibration data: range, a sample, and the mean and range of every channel.
 
 Where the data comes from is `calibration.py`; what range a scale is made from, `quantization_math.py`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +11,10 @@ import onnx
 from numpy.typing import NDArray
 
 from lowclip_export.onnx_edit import Feed, run_graph
-from lowclip_export.quantization_math import percentile_range
+from lowclip_export.quantization_math import RangeMethod, activation_range
 
 _SAMPLED_PER_RUN = 16_384  # values of each tensor kept from each run; all of them would be tens of GB
+Channels = NDArray[np.float32]
 
 
 @dataclass
@@ -22,23 +23,56 @@ class ActivationStatistics:
 
     Attributes:
         channel_mean: over axis 1 of feature maps (N, C, H, W), None for other tensors.
-        channel_max: largest absolute value over the last axis of tokens (N, L, C), None for other tensors.
+        channel_low, channel_high: of each channel, the last axis of tokens (N, L, C); None for other tensors.
     """
 
     low: float = np.inf
     high: float = -np.inf
     samples: list[NDArray[np.float32]] = field(default_factory=list)
-    channel_mean: NDArray[np.float32] | None = None
-    channel_max: NDArray[np.float32] | None = None
+    channel_mean: Channels | None = None
+    channel_low: Channels | None = None
+    channel_high: Channels | None = None
 
-    def range(self, percentile: float) -> tuple[float, float]:
-        """Lowest and highest value, cut to the percentile on both sides."""
-        return percentile_range(np.concatenate(self.samples), self.low, self.high, percentile)
+    def range(self, method: RangeMethod = "min-max", percentile: float = 100) -> tuple[float, float]:
+        """The [low, high] that 0..255 should cover."""
+        return activation_range(np.concatenate(self.samples), self.low, self.high, method, percentile)
+
+    def divided_range(self, factors: Channels) -> tuple[float, float]:
+        """[low, high] once each channel is divided by its factor, (C,)."""
+        assert self.channel_low is not None and self.channel_high is not None, "only tokens are divided"
+        return float((self.channel_low / factors).min()), float((self.channel_high / factors).max())
+
+    @property
+    def channel_size(self) -> Channels:
+        """Largest absolute value of each channel, (C,)."""
+        assert self.channel_low is not None and self.channel_high is not None, "only tokens have it"
+        return np.maximum(np.abs(self.channel_low), np.abs(self.channel_high))
+
+
+class Calibration:
+    """The statistics of a model's activations on calibration data, measured when they are first asked for.
+
+    Args:
+        model: the float model.
+        feeds: gives the calibration batches anew at every call.
+    """
+
+    def __init__(self, model: onnx.ModelProto, feeds: Callable[[], Iterable[Feed]]) -> None:
+        self._model = model
+        self._feeds = feeds
+        self._known: dict[str, ActivationStatistics] = {}
+
+    def of(self, names: Sequence[str]) -> Mapping[str, ActivationStatistics]:
+        """By name; the data is run through the model once for all names not asked for before."""
+        new = [name for name in names if name not in self._known]
+        if new:
+            self._known |= activation_statistics(self._model, self._feeds(), new)
+        return {name: self._known[name] for name in names}
 
 
 def activation_statistics(
     model: onnx.ModelProto, feeds: Iterable[Feed], names: Sequence[str]
-) -> Mapping[str, ActivationStatistics]:
+) -> dict[str, ActivationStatistics]:
     """Run the float model on every feed and watch the tensors of those names."""
     found = {name: ActivationStatistics() for name in names}
     sums: dict[str, NDArray[np.float64]] = {}
@@ -58,8 +92,9 @@ def activation_statistics(
 def _watch(one: ActivationStatistics, values: NDArray[np.float32], generator: np.random.Generator) -> None:
     one.low, one.high = min(one.low, float(values.min())), max(one.high, float(values.max()))
     if values.ndim == 3:
-        largest = np.abs(values).max((0, 1))
-        one.channel_max = largest if one.channel_max is None else np.maximum(one.channel_max, largest)
+        low, high = values.min((0, 1)), values.max((0, 1))
+        one.channel_low = low if one.channel_low is None else np.minimum(one.channel_low, low)
+        one.channel_high = high if one.channel_high is None else np.maximum(one.channel_high, high)
     flat = values.reshape(-1)
     if len(flat) > _SAMPLED_PER_RUN:
         flat = flat[generator.integers(0, len(flat), _SAMPLED_PER_RUN)]

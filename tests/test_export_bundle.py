@@ -238,7 +238,7 @@ def test_overwrite_never_replaces_what_is_no_bundle(work: Path, tmp_path: Path):
     assert (tmp_path / "checkpoint/model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("value", ["auto", "int4", ""])
+@pytest.mark.parametrize("value", ["int4", "INT8", ""])
 def test_an_unknown_quantize_value_is_wrong_usage(work: Path, tmp_path: Path, value: str):
     status, message = run_cli(work / "checkpoint", tmp_path / "out", "--quantize", value)
     assert status == 2

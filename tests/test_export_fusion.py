@@ -133,8 +133,8 @@ def test_smoothing_is_free_behind_normalizations_and_attention(tower_and_size: t
     tower, size_px = tower_and_size
     model, feed = graph_of(tower, size_px), {"pixel_values": pixels(size_px)}
     statistics = activation_statistics(model, [feed], product_inputs(model))
-    largest = {name: one.channel_max * np.float32(3) for name, one in statistics.items()}
-    smooth = smoothed(model, largest, 0.5)
+    largest = {name: one.channel_size * np.float32(3) for name, one in statistics.items()}
+    smooth = smoothed(model, largest, 0.5).model
     ((expected,),), ((found,),) = run_graph(model, [feed]), run_graph(smooth, [feed])
     assert np.abs(found - expected).max() < TOLERANCE
     before, after = (Counter(node.op_type for node in one.graph.node) for one in (model, smooth))

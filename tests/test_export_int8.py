@@ -12,6 +12,7 @@ from lowclip_export.int8_storage import int8_projection, int8_tables
 from lowclip_export.onnx_edit import run_graph
 from lowclip_export.recipe import FULL_RANGE, NEVER_SATURATES, ConvRecipe
 from lowclip_export.smoothing import smoothed
+from lowclip_export.statistics import Calibration
 
 # two products of the largest uint8 activation and weight, added in a signed 16-bit lane
 LARGEST_16_BIT_SUM = 2 * 255 * NEVER_SATURATES
@@ -54,10 +55,18 @@ def constants_of(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
     return {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
 
 
+def calibrated(model: onnx.ModelProto, pixels: NDArray[np.float32]) -> Calibration:
+    return Calibration(model, lambda: [{"x": pixels}])
+
+
 def quantized_convolution(
     weights: NDArray[np.float32], groups: int, pixels: NDArray[np.float32]
 ) -> onnx.ModelProto:
-    return int8_convolutions(conv_graph(weights, groups), ConvRecipe(percentile=100), [{"x": pixels}])
+    return int8_convolutions(
+        conv_graph(weights, groups),
+        ConvRecipe(ranges="min-max"),
+        calibrated(conv_graph(weights, groups), pixels),
+    )
 
 
 def test_the_limit_is_the_largest_that_a_16_bit_lane_holds():
@@ -115,8 +124,8 @@ def test_bias_correction_brings_the_mean_output_back():
     ((reference,),) = run_graph(model, [{"x": pixels}])
     errors = {}
     for corrected in (False, True):
-        recipe = ConvRecipe(bias_correction=corrected, percentile=100)
-        ((found,),) = run_graph(int8_convolutions(model, recipe, [{"x": pixels}]), [{"x": pixels}])
+        recipe = ConvRecipe(bias_correction=corrected, ranges="min-max")
+        ((found,),) = run_graph(int8_convolutions(model, recipe, calibrated(model, pixels)), [{"x": pixels}])
         errors[corrected] = np.abs((found - reference).mean(0)).mean()
     assert errors[True] < 0.5 * errors[False]
 
@@ -170,7 +179,7 @@ def test_smoothing_changes_no_float_product_and_evens_the_channels():
     tokens = generator.normal(size=(3, 7, 32)).astype(np.float32)
     tokens[..., 5] *= 100  # the outlier channel of every transformer
     model = matmul_graph(weights)
-    smooth = smoothed(model, {"x": np.abs(tokens).max((0, 1))}, 0.5)
+    smooth = smoothed(model, {"x": np.abs(tokens).max((0, 1))}, 0.5).model
     ((exact,),) = run_graph(model, [{"x": tokens}])
     ((found, even),) = run_graph(smooth, [{"x": tokens}], ["y", "x/smooth"])
     assert np.allclose(found, exact, rtol=1e-4, atol=1e-3)  # float32 sums in another order

@@ -5,9 +5,10 @@ import pytest
 
 from lowclip_export.parity import centred_cosine, compare, row_cosines, top1_agreement
 from lowclip_export.quantization_math import (
+    RangeMethod,
+    activation_range,
     asymmetric_scale,
     bias_correction,
-    percentile_range,
     quantize_symmetric,
     symmetric_scale,
 )
@@ -47,8 +48,8 @@ def test_asymmetric_scale_of_nothing_but_zeros_is_above_zero():
 
 def test_percentile_range_cuts_outliers_and_a_hundred_cuts_nothing():
     sample = np.concatenate([np.linspace(-1, 1, 9999), [50.0]]).astype(np.float32)
-    assert percentile_range(sample, -1.0, 60.0, 100) == (-1.0, 60.0)
-    low, high = percentile_range(sample, -1.0, 60.0, 99.9)
+    assert activation_range(sample, -1.0, 60.0, "percentile", 100) == (-1.0, 60.0)
+    low, high = activation_range(sample, -1.0, 60.0, "percentile", 99.9)
     assert low == pytest.approx(-0.998, abs=1e-3)
     assert high == pytest.approx(0.998, abs=1e-3)
 
@@ -104,3 +105,35 @@ def test_top1_agreement_counts_equal_nearest_neighbours():
 def test_parity_refuses_matrices_that_do_not_match():
     with pytest.raises(ValueError, match="equal"):
         compare(np.zeros((2, 3), np.float32), np.zeros((3, 2), np.float32))
+
+
+def test_entropy_cuts_a_lone_outlier():
+    bell = np.random.default_rng(0).normal(0, 1, 20_000).astype(np.float32)
+    bell[0] = 40.0  # one value ten times beyond the rest would take nine tenths of the integers
+    low, high = activation_range(bell, float(bell.min()), 40.0, "entropy")
+    assert high < 12
+    assert low < -2
+
+
+def test_mse_rounds_a_heavy_tail_better_than_its_whole_range_does():
+    tail = np.random.default_rng(0).standard_t(3, 20_000).astype(np.float32)
+    whole = (float(tail.min()), float(tail.max()))
+
+    def error(low: float, high: float) -> float:
+        scale, zero_point = asymmetric_scale(low, high)
+        integers = np.clip(np.rint(tail / scale) + zero_point, 0, 255)
+        return float(np.square((integers - zero_point) * scale - tail).mean())
+
+    cut = activation_range(tail, *whole, "mse")
+    assert whole[0] <= cut[0] < cut[1] <= whole[1]
+    assert error(*cut) < 0.98 * error(*whole)  # what is cut counts too, so little can be gained
+
+
+@pytest.mark.parametrize("method", ["mse", "entropy"])
+def test_ranges_keep_an_even_spread(method: RangeMethod):
+    even = np.random.default_rng(0).uniform(-1, 1, 20_000).astype(np.float32)
+    assert activation_range(even, -1.0, 1.0, method) == pytest.approx((-1.0, 1.0), abs=0.06)
+
+
+def test_min_max_is_the_whole_range():
+    assert activation_range(np.zeros(4, np.float32), -2.0, 7.0, "min-max") == (-2.0, 7.0)

@@ -1,0 +1,104 @@
+"""Keeps the embeddings of a tower's last export stage, compares each new one with them, and reports."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lowclip_export.onnx_edit import Feed, run_graph
+from lowclip_export.parity import compare
+from lowclip_runtime.bundle import Precision
+from lowclip_runtime.errors import CheckpointError
+from lowclip_runtime.schema import to_dict
+from lowclip_train.progress import say
+
+# float graphs differ by the order of sums only, which is some 1e-6 of cosine; more means a wrong graph
+_FLOAT_MIN_COSINE = 0.9999
+Embeddings = NDArray[np.float32]
+Feeds = Callable[[int], Iterable[Feed]]
+
+
+@dataclass(frozen=True)
+class ExportedTower:
+    """A finished tower: its graph, the fp32 graph before quantization, and how each stage agreed."""
+
+    final: onnx.ModelProto
+    reference: onnx.ModelProto
+    precision: Precision
+    recipe: dict[str, Any]
+    parity: dict[str, Any]
+
+
+class Stages:
+    """One tower's way from torch to its final graph on the parity samples.
+
+    Args:
+        kind: `image` or `text`.
+        feeds: the samples in batches of the given size.
+        batch_size: of every stage's run; the last one is run again with 1.
+    """
+
+    def __init__(self, kind: str, feeds: Feeds, batch_size: int) -> None:
+        self.kind = kind
+        self.feeds = feeds
+        self.batch_size = batch_size
+        self._parity: dict[str, Any] = {}
+        self._first = self._last = np.empty((0, 0), np.float32)
+        self.graph = onnx.ModelProto()
+
+    def torch(self, tower: nn.Module) -> None:
+        """What all others must agree with."""
+        with torch.no_grad():
+            batches = [_forward(tower, feed) for feed in self.feeds(self.batch_size)]
+        self._first = self._last = np.concatenate(batches)
+
+    def float_graph(self, stage: str, graph: onnx.ModelProto) -> None:
+        """A stage that must agree with the one before but for rounding.
+
+        Raises:
+            CheckpointError: it does not.
+        """
+        self.compared(stage, graph)
+        lowest = self._parity[stage]["min_cosine"]
+        if not lowest >= _FLOAT_MIN_COSINE:
+            raise CheckpointError(
+                f"the {self.kind} tower's {stage} graph does not give torch's embeddings: "
+                f"lowest cosine {lowest:.5f}, at least {_FLOAT_MIN_COSINE} expected; use another encoder"
+            )
+
+    def compared(self, stage: str, graph: onnx.ModelProto) -> None:
+        """A stage that may differ; how much is reported."""
+        embeddings = self.embed(graph)
+        self._parity[stage] = to_dict(compare(self._last, embeddings))
+        self._last, self.graph = embeddings, graph
+        figures = self._parity[stage]
+        mean, lowest = figures["mean_cosine"], figures["min_cosine"]
+        say(f"{self.kind} tower: {stage}, cosine {mean:.5f} (lowest {lowest:.5f})")
+
+    def embed(self, graph: onnx.ModelProto, batch_size: int | None = None) -> Embeddings:
+        """The samples' embeddings (N, D) by any graph of this tower."""
+        return embed(graph, self.feeds(batch_size or self.batch_size))
+
+    def finished(
+        self, reference: onnx.ModelProto, precision: Precision, recipe: dict[str, Any]
+    ) -> ExportedTower:
+        """The tower as the last stage left it."""
+        self._parity["whole"] = to_dict(compare(self._first, self._last))
+        alone = self.embed(self.graph, 1)
+        self._parity["batch_invariance"] = {"max_abs_difference": float(np.abs(alone - self._last).max())}
+        return ExportedTower(self.graph, reference, precision, recipe, self._parity)
+
+
+def embed(model: onnx.ModelProto, feeds: Iterable[Feed]) -> Embeddings:
+    """(N, D) embeddings of everything in `feeds`."""
+    return np.concatenate([embeddings for (embeddings,) in run_graph(model, feeds)])
+
+
+def _forward(tower: nn.Module, feed: Feed) -> Embeddings:
+    embeddings = tower(*(torch.from_numpy(array) for array in feed.values()))
+    return cast(Embeddings, embeddings.numpy())
