@@ -30,8 +30,9 @@ from lowclip_export.int8_storage import int8_projection, int8_tables
 from lowclip_export.onnx_edit import GraphEdit, save_graph
 from lowclip_export.optimize import optimize_text
 from lowclip_export.parity import compare
-from lowclip_export.quantize import quantize_text, text_recipe
+from lowclip_export.quantize import quantize_text, text_recipes
 from lowclip_export.recipe import NEVER_SATURATES, MatMulRecipe
+from lowclip_export.statistics import Calibration
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.pairs import read_pairs
 from lowclip_runtime.session import session_options
@@ -91,16 +92,17 @@ def recipes(
         for text in calibration:
             yield dict(zip(("input_ids", "attention_mask"), tokenizer([text]), strict=True))
 
+    measured = Calibration(optimized, feeds)
     made = {"fp32": optimized}
     chosen = {
-        OURS: text_recipe(calibrated=True),
+        OURS: text_recipes(calibrated=True)[0],
         "token": MatMulRecipe(method="token"),
         "token_smooth": MatMulRecipe(method="token", smoothing=0.5),
         "mixed": MatMulRecipe(method="mixed"),
         "static_smooth": MatMulRecipe(method="static", smoothing=0.5),
     }
     for name, recipe in chosen.items():
-        made[name] = quantize_text(optimized, recipe, feeds)
+        made[name] = quantize_text(optimized, recipe, measured)
     made["dynamic"] = with_int8_storage(int8_matmuls(optimized, NEVER_SATURATES, dynamic_scales))
     made["qdq"] = with_int8_storage(by_quantize_static(graph, feeds, folder))
     made["matmulnbits_32"] = by_matmul_nbits(with_int8_storage(optimized), 32)

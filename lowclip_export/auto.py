@@ -23,6 +23,7 @@ from lowclip_train.progress import say
 
 Drop = Callable[[onnx.ModelProto], float]  # points that a graph costs against fp32
 _ROUNDS = 5
+_TOLD = ("method", "ranges", "smoothing")  # by which the recipes of one tower differ
 _MOST_FLOAT_GROUPS = 3  # beyond these little is left to be quantized
 
 
@@ -75,6 +76,7 @@ def search(
         drops |= {recipe: drop(graph) for recipe, graph in eased.items()}
         milliseconds |= interleaved_milliseconds(reference, eased, feed)
     trials = [_trial(recipe, milliseconds[recipe], drops[recipe], max_drop) for recipe in graphs]
+    say(f"{kind} tower: fp32 {milliseconds[None]:.1f} ms a batch")
     for trial in trials:
         say(f"{kind} tower: tried {_told(trial)}")
     holding = [recipe for recipe in graphs if drops[recipe] <= max_drop]
@@ -133,9 +135,7 @@ def _trial(recipe: Recipe, milliseconds: float, drop: float, max_drop: float) ->
 
 
 def _told(trial: Trial) -> str:
-    told = ", ".join(
-        f"{key} {value}" for key, value in trial.recipe.items() if not isinstance(value, list | tuple)
-    )
+    told = ", ".join(f"{key} {trial.recipe[key]}" for key in _TOLD if key in trial.recipe)
     kept = len(trial.recipe["keep_float"])
     verdict = "within the limit" if trial.within_limit else "too much"
     floats = f", {kept} nodes float" if kept else ""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lowclip_export.recipe import QUANTIZE_CHOICES, Quantize
+from lowclip_export.recipe import OPERATORS_CHOICES, QUANTIZE_CHOICES, Operators, Quantize
 from lowclip_runtime.cli.options import configure_process, refuse_in_one_sentence
 
 _PATH = click.Path(path_type=Path)
@@ -19,6 +19,13 @@ _PATH = click.Path(path_type=Path)
     default="int8",
     show_default=True,
     help="none keeps float32; auto tries int8 recipes and keeps the fastest within --max-drop.",
+)
+@click.option(
+    "--operators",
+    type=click.Choice(OPERATORS_CHOICES),
+    default="onnxruntime",
+    show_default=True,
+    help="onnxruntime is fastest on its CPU provider; standard is for OpenVINO, TensorRT and other runtimes.",
 )
 @click.option(
     "--calibration",
@@ -59,16 +66,16 @@ _PATH = click.Path(path_type=Path)
 @click.version_option(package_name="lowclip")
 @refuse_in_one_sentence
 def main(
-    checkpoint: Path, out: Path, quantize: Quantize, calibration: Path | None, images: Path | None,
-    eval_pairs: Path | None, eval_images: Path | None, eval_split: str | None, trim_vocab: tuple[str, ...],
-    keep_latin: bool, max_drop: float, dims: int | None, overwrite: bool, name: str | None,
+    checkpoint: Path, out: Path, quantize: Quantize, operators: Operators, calibration: Path | None,
+    images: Path | None, eval_pairs: Path | None, eval_images: Path | None, eval_split: str | None,
+    trim_vocab: tuple[str, ...], keep_latin: bool, max_drop: float, dims: int | None, overwrite: bool, name: str | None,
 ) -> None:  # fmt: skip
     """Export CHECKPOINT, a folder made by lowclip-train, to the bundle OUT; prints the bundle's folder."""
     configure_process()
     from lowclip_export.export import ExportOptions, export
 
     options = ExportOptions(
-        quantize=quantize, calibration=calibration, images=images, eval_pairs=eval_pairs,
+        quantize=quantize, operators=operators, calibration=calibration, images=images, eval_pairs=eval_pairs,
         eval_images=eval_images, eval_split=eval_split, trim_vocab=trim_vocab, keep_latin=keep_latin,
         max_drop=max_drop, dims=dims, overwrite=overwrite, name=name,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from lowclip_export.bundle_writer import refuse_to_replace, write_bundle
 from lowclip_export.calibration import Samples, made_up_samples, read_samples
 from lowclip_export.dims import with_first_dims
 from lowclip_export.evaluation import RetrievalTest, existing_images
-from lowclip_export.recipe import Quantize
+from lowclip_export.recipe import Operators, Quantize
 from lowclip_export.stages import ExportedTower
 from lowclip_export.tower import FloatTower, float_image_tower, float_text_tower, quantized_tower
 from lowclip_export.trim import trim_checkpoint
@@ -27,6 +27,7 @@ class ExportOptions:
     """What `lowclip-export` may be told.
 
     Attributes:
+        operators: `onnxruntime`'s own, or those of the ONNX `standard` for other providers and runtimes.
         calibration: folder of images, or pairs.tsv; int8 needs it.
         images: folder of the calibration pairs' images [that of the file].
         eval_pairs, eval_images, eval_split: what to measure retrieval on before and after.
@@ -39,6 +40,7 @@ class ExportOptions:
     """
 
     quantize: Quantize = "int8"
+    operators: Operators = "onnxruntime"
     calibration: Path | None = None
     images: Path | None = None
     eval_pairs: Path | None = None
@@ -55,6 +57,10 @@ class ExportOptions:
         problems = []
         if self.quantize not in get_args(Quantize):
             problems.append(f"quantize must be one of {', '.join(get_args(Quantize))}, not {self.quantize!r}")
+        if self.operators not in get_args(Operators):
+            problems.append(
+                f"operators must be one of {', '.join(get_args(Operators))}, not {self.operators!r}"
+            )
         if self.quantize in ("int8", "auto") and self.calibration is None:
             problems.append(
                 f"{self.quantize} measures ranges on photos; pass --calibration with a folder of them or a "
@@ -87,8 +93,8 @@ def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> B
     calibration, parity = _samples(opened, options)
     with tempfile.TemporaryDirectory(prefix="lowclip-export-") as work:
         opened = _trimmed(opened, options, Path(work), eval_pairs)
-        image = float_image_tower(opened, calibration, parity)
-        text = float_text_tower(opened, calibration, parity)
+        image = float_image_tower(opened, calibration, parity, options.operators)
+        text = float_text_tower(opened, calibration, parity, options.operators)
         test = _retrieval_test(opened, image, text, options, eval_pairs)
         finished_image, finished_text = _quantized(image, text, options, test)
         evaluation = _evaluation(finished_image, finished_text, options, test)

@@ -5,7 +5,7 @@ Integer operators instead of QDQ pairs, because then no session has to recognize
 exact.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,13 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode, QuantType
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 from lowclip_export.onnx_edit import GraphEdit, attributes
 from lowclip_export.quantization_math import bias_correction, quantize_symmetric, symmetric_scale
-from lowclip_export.recipe import ConvRecipe
+from lowclip_export.recipe import ConvRecipe, Operators
 from lowclip_export.statistics import ActivationStatistics, Calibration
 
 # Sigmoid and Mul are the SiLU and the squeeze-and-excitation of EfficientNet: left float, going back and forth
@@ -37,22 +39,36 @@ def int8_convolutions(
     statistics = calibration.of(_activations(model, nodes))
     ranges = _ranges(nodes, statistics, recipe)
     rounded, overrides = _rounded_weights(model, {node.output[0] for node in nodes}, statistics, recipe)
-    quantizer = ONNXQuantizer(
-        onnx.shape_inference.infer_shapes(rounded),
-        per_channel=True,
-        reduce_range=False,
-        mode=QuantizationMode.QLinearOps,
-        static=True,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
-        nodes_to_quantize=[node.name for node in nodes],
-        nodes_to_exclude=[],
-        op_types_to_quantize=list(_QUANTIZED),
-        extra_options={"TensorQuantOverrides": overrides},
-    )
+    return _rewritten(onnx.shape_inference.infer_shapes(rounded), nodes, ranges, overrides, recipe.operators)
+
+
+def _rewritten(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    ranges: Mapping[str, tuple[np.float32, np.float32]],
+    overrides: dict[str, list[dict[str, Any]]],
+    operators: Operators,
+) -> onnx.ModelProto:
+    """onnxruntime's quantizer at work: integer operators in place of the nodes, or QDQ pairs around them."""
+    given = {
+        "per_channel": True,
+        "reduce_range": False,
+        "weight_qType": QuantType.QInt8,
+        "activation_qType": QuantType.QUInt8,
+        "tensors_range": TensorsData(CalibrationMethod.MinMax, dict(ranges)),
+        "nodes_to_quantize": [node.name for node in nodes],
+        "nodes_to_exclude": [],
+        "op_types_to_quantize": list(_QUANTIZED),
+        "extra_options": {"TensorQuantOverrides": overrides},
+    }
+    if operators == "standard":
+        quantizer = QDQQuantizer(model, **given)
+    else:
+        quantizer = ONNXQuantizer(model, mode=QuantizationMode.QLinearOps, static=True, **given)
     quantizer.quantize_model()
     quantized: onnx.ModelProto = quantizer.model.model
+    if operators == "standard":
+        OnnxModel.graph_topological_sort(quantized.graph, is_deterministic=True)  # it puts its pairs last
     return quantized
 
 

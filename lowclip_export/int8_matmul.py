@@ -13,6 +13,7 @@ import onnx
 
 from lowclip_export.onnx_edit import CONTRIB, GraphEdit, consumers, producers
 from lowclip_export.quantization_math import asymmetric_scale, quantize_symmetric, symmetric_scale
+from lowclip_export.recipe import Operators
 
 _GELU = ("Gelu", "BiasGelu", "FastGelu", "QuickGelu")
 
@@ -36,6 +37,7 @@ def int8_matmuls(
     quantizer: Quantizer,
     quantizer_after_gelu: Quantizer | None = None,
     keep_float: Collection[str] = (),
+    operators: Operators = "onnxruntime",
 ) -> onnx.ModelProto:
     """Every product of an activation with a constant matrix becomes an int8 product.
 
@@ -44,6 +46,7 @@ def int8_matmuls(
         quantizer: adds what quantizes an activation to the graph.
         quantizer_after_gelu: another one for the outputs of GELU.
         keep_float: outputs of products that are not to be quantized.
+        operators: `standard` puts QDQ pairs in front of the float product; its scales must be static.
     """
     edit = GraphEdit(model)
     made_by, used_by = producers(model), consumers(model)
@@ -60,6 +63,9 @@ def int8_matmuls(
             after_gelu = quantizer_after_gelu is not None and _comes_from_gelu(made_by, name)
             chosen = quantizer_after_gelu if after_gelu and quantizer_after_gelu else quantizer
             done[name] = chosen(edit, name)
+        if operators == "standard":
+            _add_float_product(edit, node, done[name], limit)
+            continue
         addition = None if done[name].token_scale else _bias_addition(edit, used_by, node)
         if addition is not None:
             dropped.add(addition.output[0])
@@ -137,6 +143,25 @@ def token_scales(edit: GraphEdit, name: str) -> Quantized:
     values = edit.add("QuantizeLinear", [matrix, scales, centres], f"{name}/rows", axis=0)
     shape = edit.add("Shape", [name], f"{name}/shape")
     return Quantized(edit.add("Reshape", [values, shape], f"{name}/uint8"), one, centre, token_scale)
+
+
+def _add_float_product(edit: GraphEdit, node: onnx.NodeProto, activation: Quantized, limit: int) -> None:
+    """The pattern in which a runtime recognizes an int8 product: QDQ on the activation, DQ on the weights."""
+    assert activation.token_scale is None, "a scale per token has no QDQ pattern"
+    matrix = node.input[1]
+    weights = edit.value(matrix)
+    assert weights is not None, "is_weight_product has looked"
+    scale = symmetric_scale(weights, 1, limit)  # (1, columns)
+    weights_inputs = [
+        edit.constant(f"{matrix}/int8", quantize_symmetric(weights, scale, limit)),
+        edit.constant(f"{matrix}/scale", scale.reshape(-1)),
+        edit.constant(f"{matrix}/zero_point", np.zeros(scale.size, np.int8)),
+    ]
+    floats = f"{activation.values}/float"
+    if not edit.has(floats):
+        edit.add("DequantizeLinear", [activation.values, activation.scale, activation.zero_point], floats)
+    dequantized = edit.add("DequantizeLinear", weights_inputs, f"{matrix}/float", axis=1)
+    edit.add("MatMul", [floats, dequantized], node.output[0])
 
 
 def _add_product(

@@ -33,6 +33,7 @@ class GraphEdit:
         self.old_nodes = list(self.model.graph.node)
         self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self._nodes: list[onnx.NodeProto] = []
+        self._made: set[str] = set()
 
     def value(self, name: str) -> NDArray[Any] | None:
         """The constant of that name, or None where it is computed."""
@@ -46,15 +47,21 @@ class GraphEdit:
         )
         return name
 
+    def has(self, name: str) -> bool:
+        """Whether a node added or kept so far gives that tensor."""
+        return name in self._made
+
     def keep(self, node: onnx.NodeProto) -> None:
         """Take an old node over as it is."""
         self._nodes.append(node)
+        self._made.update(node.output)
 
     def add(self, op: str, inputs: Sequence[str], output: str, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output; returns the output's name."""
         self._nodes.append(
             helper.make_node(op, inputs, [output], name=f"{output}/{op}", domain=domain, **attributes)
         )
+        self._made.add(output)
         return output
 
     def finish(self) -> onnx.ModelProto:

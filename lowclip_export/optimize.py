@@ -38,6 +38,11 @@ def optimize_text(model: onnx.ModelProto, config: dict[str, Any]) -> onnx.ModelP
     return _slim(_fused(copy.deepcopy(model), "bert", heads=heads, width=width))
 
 
+def optimize_standard(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Fold what can be folded and keep to the operators of the ONNX standard."""
+    return _slim(copy.deepcopy(model))
+
+
 def _fused(
     model: onnx.ModelProto,
     kind: str,

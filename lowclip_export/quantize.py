@@ -6,6 +6,7 @@ here.
 
 import copy
 from dataclasses import replace
+from typing import Literal
 
 import onnx
 
@@ -13,9 +14,14 @@ from lowclip_export.int8_conv import int8_convolutions
 from lowclip_export.int8_matmul import int8_matmuls, product_inputs, static_scales, token_scales
 from lowclip_export.int8_storage import int8_projection, int8_tables
 from lowclip_export.onnx_edit import constant_bytes
-from lowclip_export.recipe import ConvRecipe, MatMulRecipe, Recipe
+from lowclip_export.quantization_math import RangeMethod
+from lowclip_export.recipe import ConvRecipe, MatMulRecipe, Operators, Recipe
 from lowclip_export.smoothing import smoothed
 from lowclip_export.statistics import Calibration
+from lowclip_runtime.errors import ConfigError
+
+_OTHER_RANGES: tuple[RangeMethod, ...] = ("min-max", "mse", "entropy")
+_OTHER_METHODS: tuple[Literal["static", "token"], ...] = ("static", "token")
 
 
 def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -28,35 +34,38 @@ def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
     return half
 
 
-def image_recipe(model: onnx.ModelProto) -> ConvRecipe | MatMulRecipe:
-    """By what most of the tower's weights belong to: convolutions or the matrix products of a transformer."""
-    if constant_bytes(model, "Conv") >= constant_bytes(model, "MatMul"):
-        return ConvRecipe()
-    return MatMulRecipe(method="mixed", smoothing=0.5)
+def image_recipes(model: onnx.ModelProto, operators: Operators = "onnxruntime") -> list[Recipe]:
+    """The default for this tower and others worth trying; which is best depends on weights and processor.
+
+    By what most of the weights belong to: convolutions or the matrix products of a transformer.
+    """
+    if constant_bytes(model, "Conv") < constant_bytes(model, "MatMul"):
+        return text_recipes(calibrated=True, operators=operators)
+    default = ConvRecipe(operators=operators)
+    return [default, *(replace(default, ranges=one) for one in _OTHER_RANGES)]
 
 
-def text_recipe(*, calibrated: bool) -> MatMulRecipe:
-    """Calibrated scales need texts to measure them on; scales per token need nothing."""
-    return MatMulRecipe(method="mixed", smoothing=0.5) if calibrated else MatMulRecipe()
+def text_recipes(*, calibrated: bool, operators: Operators = "onnxruntime") -> list[Recipe]:
+    """As `image_recipes`; without texts to measure scales on, every token is scaled by itself.
 
-
-def image_recipes(model: onnx.ModelProto) -> list[Recipe]:
-    """The default and others worth trying; which is best depends on the weights and the processor."""
-    default = image_recipe(model)
-    if isinstance(default, ConvRecipe):
-        return [default, *(replace(default, ranges=one) for one in ("min-max", "mse", "entropy"))]
-    return _matmul_recipes(default)
-
-
-def text_recipes(*, calibrated: bool) -> list[Recipe]:
-    """As `image_recipes`; without texts to calibrate on there is no choice."""
-    default = text_recipe(calibrated=calibrated)
-    return _matmul_recipes(default) if calibrated else [default]
-
-
-def _matmul_recipes(default: MatMulRecipe) -> list[Recipe]:
-    others = [MatMulRecipe(method=method, smoothing=0.5) for method in ("static", "token")]
-    return [default, MatMulRecipe(method="mixed"), *others]
+    Raises:
+        ConfigError: standard operators know calibrated scales only, and there is nothing to calibrate on.
+    """
+    if operators == "standard":
+        if not calibrated:
+            raise ConfigError(
+                "int8 in standard operators measures ranges on texts too; calibrate with a pairs.tsv, not a folder"
+            )
+        default = MatMulRecipe(method="static", smoothing=0.5, operators=operators)
+        return [default, replace(default, smoothing=0.0)]
+    if not calibrated:
+        return [MatMulRecipe()]
+    default = MatMulRecipe(method="mixed", smoothing=0.5)
+    return [
+        default,
+        replace(default, smoothing=0.0),
+        *(replace(default, method=one) for one in _OTHER_METHODS),
+    ]
 
 
 def quantize_image(model: onnx.ModelProto, recipe: Recipe, calibration: Calibration) -> onnx.ModelProto:
@@ -93,4 +102,4 @@ def _quantized_matmuls(
         return int8_matmuls(model, recipe.weight_limit, token_scales, keep_float=recipe.keep_float)
     static = static_scales(ranges)
     after_gelu = token_scales if recipe.method == "mixed" else static
-    return int8_matmuls(model, recipe.weight_limit, static, after_gelu, recipe.keep_float)
+    return int8_matmuls(model, recipe.weight_limit, static, after_gelu, recipe.keep_float, recipe.operators)

@@ -14,6 +14,10 @@ from lowclip_export.quantization_math import RangeMethod
 
 Quantize = Literal["none", "fp16", "int8", "auto"]
 QUANTIZE_CHOICES: tuple[Quantize, ...] = ("none", "fp16", "int8", "auto")
+# `onnxruntime`: its integer and fused operators, fastest on its CPU provider; `standard`: operators of the ONNX
+# standard alone with QDQ pairs, which other providers (OpenVINO, TensorRT, CoreML) and runtimes can fuse
+Operators = Literal["onnxruntime", "standard"]
+OPERATORS_CHOICES: tuple[Operators, ...] = ("onnxruntime", "standard")
 NEVER_SATURATES = 64
 FULL_RANGE = 127
 
@@ -28,6 +32,7 @@ class ConvRecipe:
         weight_limit, depthwise_weight_limit: largest absolute integer weight.
         bias_correction: move biases by what weight rounding shifts each channel on average.
         keep_float: outputs of the nodes that are not quantized.
+        operators: which ones the integers are computed by.
     """
 
     method: Literal["static"] = "static"
@@ -37,6 +42,7 @@ class ConvRecipe:
     depthwise_weight_limit: int = FULL_RANGE
     bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
+    operators: Operators = "onnxruntime"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,7 @@ class MatMulRecipe:
         weight_limit: largest absolute integer weight.
         table_limit: the same for embedding tables, stored as int8 rows and never multiplied as such.
         keep_float: outputs of the products that are not quantized.
+        operators: which ones the integers are computed by; `standard` knows the method `static` only.
     """
 
     method: Literal["token", "static", "mixed"] = "token"
@@ -57,6 +64,7 @@ class MatMulRecipe:
     weight_limit: int = NEVER_SATURATES
     table_limit: int = FULL_RANGE
     keep_float: tuple[str, ...] = ()
+    operators: Operators = "onnxruntime"
 
 
 Recipe = ConvRecipe | MatMulRecipe

@@ -13,10 +13,10 @@ from lowclip_export.auto import Drop, search
 from lowclip_export.calibration import Samples
 from lowclip_export.fused_attention import with_fused_attention
 from lowclip_export.graph import image_graph, text_graph
-from lowclip_export.optimize import optimize_image, optimize_text
+from lowclip_export.optimize import optimize_image, optimize_standard, optimize_text
 from lowclip_export.parity import compare
 from lowclip_export.quantize import half_precision, image_recipes, quantize_image, quantize_text, text_recipes
-from lowclip_export.recipe import MatMulRecipe, Quantize, Recipe
+from lowclip_export.recipe import MatMulRecipe, Operators, Quantize, Recipe
 from lowclip_export.stages import ExportedTower, Stages
 from lowclip_export.statistics import Calibration
 from lowclip_runtime.schema import to_dict
@@ -39,7 +39,9 @@ class FloatTower:
     make: Callable[[Recipe], onnx.ModelProto]
 
 
-def float_image_tower(checkpoint: Checkpoint, calibration: Samples, parity: Samples) -> FloatTower:
+def float_image_tower(
+    checkpoint: Checkpoint, calibration: Samples, parity: Samples, operators: Operators = "onnxruntime"
+) -> FloatTower:
     """torch → onnx → optimized.
 
     Raises:
@@ -48,19 +50,25 @@ def float_image_tower(checkpoint: Checkpoint, calibration: Samples, parity: Samp
     spec, tower = checkpoint.manifest.preprocess, checkpoint.model.image_tower
     stages = Stages("image", lambda batch_size: parity.image_feeds(spec, batch_size), 16)
     stages.torch(tower)
-    stages.float_graph("onnx", image_graph(with_fused_attention(tower), spec))
-    optimized = optimize_image(stages.graph)
+    if operators == "standard":
+        stages.float_graph("onnx", image_graph(tower, spec))
+        optimized = optimize_standard(stages.graph)
+    else:
+        stages.float_graph("onnx", image_graph(with_fused_attention(tower), spec))
+        optimized = optimize_image(stages.graph)
     stages.float_graph("optimized", optimized)
     measured = Calibration(optimized, lambda: calibration.image_feeds(spec))
     return FloatTower(
         optimized,
         stages,
-        image_recipes(optimized),
+        image_recipes(optimized, operators),
         lambda recipe: quantize_image(optimized, recipe, measured),
     )
 
 
-def float_text_tower(checkpoint: Checkpoint, calibration: Samples, parity: Samples) -> FloatTower:
+def float_text_tower(
+    checkpoint: Checkpoint, calibration: Samples, parity: Samples, operators: Operators = "onnxruntime"
+) -> FloatTower:
     """torch → onnx → optimized.
 
     Raises:
@@ -71,13 +79,16 @@ def float_text_tower(checkpoint: Checkpoint, calibration: Samples, parity: Sampl
     stages = Stages("text", lambda batch_size: parity.text_feeds(tokenizer, batch_size), 32)
     stages.torch(tower)
     stages.float_graph("onnx", text_graph(tower, tokenizer.vocab_size))
-    optimized = optimize_text(stages.graph, checkpoint.manifest.model.text_encoder)
+    if operators == "standard":
+        optimized = optimize_standard(stages.graph)
+    else:
+        optimized = optimize_text(stages.graph, checkpoint.manifest.model.text_encoder)
     stages.float_graph("optimized", optimized)
     measured = Calibration(optimized, lambda: calibration.text_feeds(tokenizer, 1))
     return FloatTower(
         optimized,
         stages,
-        text_recipes(calibrated=calibration.real and bool(calibration.texts)),
+        text_recipes(calibrated=calibration.real and bool(calibration.texts), operators=operators),
         lambda recipe: quantize_text(optimized, cast(MatMulRecipe, recipe), measured),
     )
 
@@ -127,14 +138,22 @@ def cosine_drop(tower: FloatTower) -> Drop:
 
 
 def export_image_tower(
-    checkpoint: Checkpoint, quantize: Quantize, calibration: Samples, parity: Samples
+    checkpoint: Checkpoint,
+    quantize: Quantize,
+    calibration: Samples,
+    parity: Samples,
+    operators: Operators = "onnxruntime",
 ) -> ExportedTower:
     """torch → onnx → optimized → fp16 or int8."""
-    return quantized_tower(float_image_tower(checkpoint, calibration, parity), quantize)
+    return quantized_tower(float_image_tower(checkpoint, calibration, parity, operators), quantize)
 
 
 def export_text_tower(
-    checkpoint: Checkpoint, quantize: Quantize, calibration: Samples, parity: Samples
+    checkpoint: Checkpoint,
+    quantize: Quantize,
+    calibration: Samples,
+    parity: Samples,
+    operators: Operators = "onnxruntime",
 ) -> ExportedTower:
     """torch → onnx → optimized → fp16 or int8; without calibration texts int8 scales every token by itself."""
-    return quantized_tower(float_text_tower(checkpoint, calibration, parity), quantize)
+    return quantized_tower(float_text_tower(checkpoint, calibration, parity, operators), quantize)

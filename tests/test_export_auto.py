@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from lowclip_export.sensitivity import group_damage, quantized_outputs
 from lowclip_export.statistics import Calibration
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.spec import PreprocessSpec
 
 WIDTH = 32
 FEED = {"x": np.random.default_rng(0).normal(size=(2, 5, WIDTH)).astype(np.float32)}
@@ -147,6 +149,35 @@ def test_dims_gives_the_first_dimensions_normalized_anew(tmp_path: Path) -> None
     expected = first / np.linalg.norm(first, axis=1, keepdims=True)
     assert np.abs(bundles[8].embed_texts(texts) - expected).max() < 1e-6
     assert bundles[8].manifest.lineage["dims_before_truncation"] == bundles[None].dims
+
+
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_vit"])
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_standard_operators_are_only_those_of_onnx(
+    tmp_path: Path, encoder: str, quantize: Literal["none", "int8"]
+) -> None:
+    spec = PreprocessSpec(size_px=160 if encoder == "test_vit" else 64)
+    checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint", image_encoder=encoder, preprocess=spec)
+    pairs = write_noise_pairs(tmp_path / "photos", 12)
+    options = ExportOptions(quantize=quantize, calibration=pairs, operators="standard")
+    manifest = export(checkpoint, tmp_path / "bundle", options)
+    for tower, weighed in ((manifest.image_tower, {"Conv", "MatMul"}), (manifest.text_tower, {"MatMul"})):
+        model = onnx.load(tmp_path / "bundle" / tower.file)
+        assert {node.domain for node in model.graph.node} == {""}
+        if quantize == "int8":
+            dequantized = {n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+            products = [n for n in model.graph.node if n.op_type in weighed and n.input[1] in dequantized]
+            assert products and all(n.input[0] in dequantized for n in products)
+    for kind in ("image", "text"):  # static scales on noise: what the method costs, not what an error would
+        assert manifest.parity[kind]["whole"]["mean_cosine"] > 0.98
+
+
+def test_standard_int8_without_texts_is_one_sentence(tmp_path: Path) -> None:
+    checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
+    photos = write_noise_pairs(tmp_path / "photos", 12).parent
+    options = ExportOptions(quantize="int8", calibration=photos, operators="standard")
+    with pytest.raises(ConfigError, match=r"calibrate with a pairs\.tsv"):
+        export(checkpoint, tmp_path / "bundle", options)
 
 
 @pytest.mark.parametrize("dims", [0, 4, 100_000])
