@@ -23,7 +23,7 @@ class ActivationStatistics:
 
     Attributes:
         channel_mean: over axis 1 of feature maps (N, C, H, W), None for other tensors.
-        channel_low, channel_high: of each channel, the last axis of tokens (N, L, C); None for other tensors.
+        channel_low, channel_high: over the last axis, where tokens (N, ..., C) have their channels.
     """
 
     low: float = np.inf
@@ -39,13 +39,13 @@ class ActivationStatistics:
 
     def divided_range(self, factors: Channels) -> tuple[float, float]:
         """[low, high] once each channel is divided by its factor, (C,)."""
-        assert self.channel_low is not None and self.channel_high is not None, "only tokens are divided"
+        assert self.channel_low is not None and self.channel_high is not None, "measured before it is asked"
         return float((self.channel_low / factors).min()), float((self.channel_high / factors).max())
 
     @property
     def channel_size(self) -> Channels:
         """Largest absolute value of each channel, (C,)."""
-        assert self.channel_low is not None and self.channel_high is not None, "only tokens have it"
+        assert self.channel_low is not None and self.channel_high is not None, "measured before it is asked"
         return np.maximum(np.abs(self.channel_low), np.abs(self.channel_high))
 
 
@@ -90,12 +90,17 @@ def activation_statistics(
 
 
 def _watch(one: ActivationStatistics, values: NDArray[np.float32], generator: np.random.Generator) -> None:
-    one.low, one.high = min(one.low, float(values.min())), max(one.high, float(values.max()))
-    if values.ndim == 3:
-        low, high = values.min((0, 1)), values.max((0, 1))
-        one.channel_low = low if one.channel_low is None else np.minimum(one.channel_low, low)
-        one.channel_high = high if one.channel_high is None else np.maximum(one.channel_high, high)
+    others = tuple(range(values.ndim - 1))
+    low, high = np.asarray(values.min(others)), np.asarray(values.max(others))
+    one.low, one.high = min(one.low, float(low.min())), max(one.high, float(high.max()))
+    one.channel_low = low if one.channel_low is None else _joined(np.minimum, one.channel_low, low)
+    one.channel_high = high if one.channel_high is None else _joined(np.maximum, one.channel_high, high)
     flat = values.reshape(-1)
     if len(flat) > _SAMPLED_PER_RUN:
         flat = flat[generator.integers(0, len(flat), _SAMPLED_PER_RUN)]
     one.samples.append(flat.copy())
+
+
+def _joined(join: np.ufunc, a: Channels, b: Channels) -> Channels:
+    """Some last axes are lengths and differ from run to run; they are no channels, and nobody asks for them."""
+    return np.asarray(join(a, b), np.float32) if a.shape == b.shape else a

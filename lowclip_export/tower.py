@@ -135,25 +135,3 @@ def cosine_drop(tower: FloatTower) -> Drop:
         return 100 * (1 - compare(reference, tower.stages.embed(graph)).mean_cosine)
 
     return drop
-
-
-def export_image_tower(
-    checkpoint: Checkpoint,
-    quantize: Quantize,
-    calibration: Samples,
-    parity: Samples,
-    operators: Operators = "onnxruntime",
-) -> ExportedTower:
-    """torch → onnx → optimized → fp16 or int8."""
-    return quantized_tower(float_image_tower(checkpoint, calibration, parity, operators), quantize)
-
-
-def export_text_tower(
-    checkpoint: Checkpoint,
-    quantize: Quantize,
-    calibration: Samples,
-    parity: Samples,
-    operators: Operators = "onnxruntime",
-) -> ExportedTower:
-    """torch → onnx → optimized → fp16 or int8; without calibration texts int8 scales every token by itself."""
-    return quantized_tower(float_text_tower(checkpoint, calibration, parity, operators), quantize)

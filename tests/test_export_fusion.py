@@ -12,9 +12,10 @@ from lowclip_export.fused_attention import SelfAttention, with_fused_attention
 from lowclip_export.graph import image_graph
 from lowclip_export.int8_matmul import product_inputs
 from lowclip_export.onnx_edit import run_graph
-from lowclip_export.optimize import optimize_image
+from lowclip_export.optimize import optimize_image, optimize_standard
+from lowclip_export.quantize import image_recipes, quantize_image
 from lowclip_export.smoothing import smoothed
-from lowclip_export.statistics import activation_statistics
+from lowclip_export.statistics import Calibration, activation_statistics
 from lowclip_export.window_order import can_be_window_ordered
 from lowclip_runtime.spec import PreprocessSpec
 from lowclip_train.encoders import import_torchvision
@@ -140,3 +141,14 @@ def test_smoothing_is_free_behind_normalizations_and_attention(tower_and_size: t
     before, after = (Counter(node.op_type for node in one.graph.node) for one in (model, smooth))
     attentions = before["MultiHeadAttention"]
     assert after["Mul"] - before["Mul"] == attentions  # only behind each GELU
+
+
+def test_swin_quantizes_in_standard_operators_on_maps_of_tokens() -> None:
+    """Unfused Swin multiplies (N, H, W, C), whose channels are the last axis too."""
+    model = optimize_standard(image_graph(swin(), PreprocessSpec(size_px=64)))
+    feed = {"pixel_values": pixels(64)}
+    recipe = image_recipes(model, "standard")[0]
+    int8 = quantize_image(model, recipe, Calibration(model, lambda: [feed]))
+    assert {node.domain for node in int8.graph.node} == {""}
+    ((expected,),), ((found,),) = run_graph(model, [feed]), run_graph(int8, [feed])
+    assert (found * expected).sum(1).min() > 0.99  # 8-bit rounding of four blocks

@@ -1,0 +1,293 @@
+"""The ways to run one tower that the export benchmark compares: torch, onnxruntime, OpenVINO and our own graph.
+
+Each peer gets the same threads and calibration inputs and the settings that its own documentation advises. Our
+graph is opened by the runtime's `TowerSession`, as a bundle is. Timing and figures are `export_bench.py`.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from export_towers import with_sdpa
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, quantize_dynamic, quantize_static
+from openvino_worker import seconds_per_run
+from torch import nn
+
+from lowclip_runtime.session import TowerSession
+
+Feed = dict[str, NDArray[Any]]
+Embeddings = NDArray[np.float32]
+OPSET = 17
+
+
+class Loaded(Protocol):
+    """A peer ready for feeds of one shape."""
+
+    def embed(self, feed: Feed) -> Embeddings:
+        """(N, D)."""
+        ...
+
+    def seconds_per_run(self, feed: Feed, seconds: float) -> float:
+        """Mean time of one run, measured for `seconds` or one run, whichever is longer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to run the tower.
+
+    Attributes:
+        load: makes it ready for feeds of the given one's shape.
+        megabytes: of its weights or model files.
+    """
+
+    name: str
+    load: Callable[[Feed], Loaded]
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Here:
+    """A peer in this process, as a function of the feed."""
+
+    embed: Callable[[Feed], Embeddings]
+
+    def seconds_per_run(self, feed: Feed, seconds: float) -> float:
+        return seconds_per_run(lambda: self.embed(feed), seconds)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What peers are made from: the tower, one example, calibration inputs one by one, and a folder for files.
+
+    Attributes:
+        mixed: activations have negative parts that matter (SiLU, GELU), so NNCF should quantize asymmetrically.
+        transformer: NNCF knows a special scheme for these.
+    """
+
+    tower: nn.Module
+    example: Feed
+    calibration: Callable[[], Iterator[Feed]]
+    output: str
+    folder: Path
+    threads: int
+    mixed: bool
+    transformer: bool
+
+
+def torch_eager(source: Source) -> Peer:
+    """As it stands, with torch's fused attention."""
+    tower = with_sdpa(source.tower)
+    return Peer("torch_eager", lambda feed: Here(lambda x: _forward(tower, x)), _tower_megabytes(tower))
+
+
+def torch_compile(source: Source) -> Peer:
+    """The default mode and dynamic shapes: compiling every shape anew would take minutes each."""
+    tower = with_sdpa(source.tower)
+    compiled = cast(nn.Module, torch.compile(tower, dynamic=True))
+
+    def load(feed: Feed) -> Loaded:
+        _forward(compiled, feed)  # compiles
+        return Here(lambda x: _forward(compiled, x))
+
+    return Peer("torch_compile", load, _tower_megabytes(tower))
+
+
+def ort_fp32(source: Source) -> Peer:
+    """torch's export as it comes, optimized by the session."""
+    return _onnxruntime("ort_fp32", float_graph(source), source.threads)
+
+
+def ort_dynamic(source: Source) -> Peer:
+    """`quantize_dynamic` with nothing but its defaults."""
+    path = source.folder / "dynamic.onnx"
+    quantize_dynamic(float_graph(source), path)
+    return _onnxruntime("ort_dynamic", path, source.threads)
+
+
+def ort_static(source: Source) -> Peer:
+    """`quantize_static` with nothing but its defaults: QDQ, int8 activations and weights, min-max."""
+    path = source.folder / "static.onnx"
+    quantize_static(float_graph(source), path, _Reader(source.calibration()))
+    return _onnxruntime("ort_static", path, source.threads)
+
+
+def ours(source: Source, graph: Path) -> Peer:
+    """Our int8 graph as the runtime opens it."""
+    is_text = "input_ids" in source.example
+    session = TowerSession(graph, "cpu", threads=source.threads, shrink_memory=is_text)
+    return Peer("ours", lambda feed: Here(lambda x: session.run(source.output, x)), file_megabytes(graph))
+
+
+def openvino_peers(source: Source) -> dict[str, Callable[[], Peer]]:
+    """fp32, the bf16 hint and NNCF's int8, each by its name; compiled anew for every shape.
+
+    Raises:
+        ImportError: openvino or nncf is not installed.
+    """
+    import nncf
+    import openvino as ov
+
+    core = ov.Core()
+    model = core.read_model(float_graph(source))
+    hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": source.threads}
+
+    def peer(name: str, chosen: Any, **more: Any) -> Peer:
+        def load(feed: Feed) -> Loaded:
+            fixed = chosen.clone()
+            fixed.reshape({key: list(array.shape) for key, array in feed.items()})
+            request = core.compile_model(fixed, "CPU", {**hints, **more}).create_infer_request()
+            return Here(lambda x: np.array(request.infer(x, share_inputs=True)[0]))
+
+        path = source.folder / f"{name}.xml"
+        ov.save_model(chosen, path, compress_to_fp16=False)
+        return Peer(name, load, file_megabytes(path) + file_megabytes(path.with_suffix(".bin")))
+
+    def bf16() -> Peer:
+        if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise NotImplementedError("this processor has no bf16, OpenVINO would run fp32 instead")
+        return peer("openvino_bf16", model, INFERENCE_PRECISION_HINT="bf16")
+
+    def int8() -> Peer:
+        feeds = [dict(feed) for feed in source.calibration()]
+        quantized = nncf.quantize(
+            model.clone(), nncf.Dataset(feeds), subset_size=len(feeds), target_device=nncf.TargetDevice.CPU,
+            preset=nncf.QuantizationPreset.MIXED if source.mixed else nncf.QuantizationPreset.PERFORMANCE,
+            model_type=nncf.ModelType.TRANSFORMER if source.transformer else None,
+        )  # fmt: skip
+        return peer("openvino_int8", quantized)
+
+    return {
+        "openvino_fp32": lambda: peer("openvino_fp32", model, INFERENCE_PRECISION_HINT="f32"),
+        "openvino_bf16": bf16,
+        "openvino_int8": int8,
+    }
+
+
+class Worker:
+    """`openvino_worker.py` in the environment of another Python; a context manager that ends it."""
+
+    def __init__(self, python: Path, folder: Path) -> None:
+        program = Path(__file__).with_name("openvino_worker.py")
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [python, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+        )
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer.
+
+        Raises:
+            RuntimeError: the worker could not do it, or ended.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline() or '{"error": "it ended"}')
+        if "error" in answer:
+            raise RuntimeError(f"the worker's {do} failed: {answer['error']}")
+        return answer
+
+    def feed(self, feed: Feed) -> str:
+        """Write the feed where the worker reads it."""
+        path = self._folder / "feed.npz"
+        np.savez(path, **cast(dict[str, Any], feed))
+        return str(path)
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@dataclass(frozen=True)
+class There:
+    """A graph that the worker has open."""
+
+    worker: Worker
+    name: str
+    output: str
+
+    def embed(self, feed: Feed) -> Embeddings:
+        to = self.worker._folder / "embeddings.npy"
+        self.worker.ask("embed", name=self.name, output=self.output, feed=self.worker.feed(feed), to=str(to))
+        return cast(Embeddings, np.load(to))
+
+    def seconds_per_run(self, feed: Feed, seconds: float) -> float:
+        request = {"name": self.name, "output": self.output, "feed": self.worker.feed(feed)}
+        return float(self.worker.ask("time", seconds=seconds, **request)["seconds_per_run"])
+
+
+def ours_elsewhere(source: Source, graph: Path, worker: Worker, versions: dict[str, str]) -> Peer:
+    """Our int8 graph in standard operators as the runtime opens it with the OpenVINO provider.
+
+    `versions` gets those of that environment.
+    """
+    name, is_text = "ours_openvino_provider", "input_ids" in source.example
+    opened = worker.ask(
+        "open", name=name, path=str(graph), provider="openvino", threads=source.threads, text=is_text
+    )
+    versions |= opened["versions"]
+    return Peer(name, lambda feed: There(worker, name, source.output), file_megabytes(graph))
+
+
+def float_graph(source: Source) -> Path:
+    """torch's own export with dynamic shapes, for all peers that start from ONNX; written once."""
+    path = source.folder / "float.onnx"
+    if not path.is_file():
+        axes = {name: {0: "batch"} | ({} if array.ndim > 2 else {1: "length"})
+                for name, array in source.example.items()}  # fmt: skip
+        torch.onnx.export(
+            source.tower, _tensors(source.example), path, input_names=list(source.example),
+            output_names=[source.output], dynamic_axes=axes | {source.output: {0: "batch"}},
+            opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+    return path
+
+
+def file_megabytes(path: Path) -> float:
+    """Of a model file and its external data beside it."""
+    return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*")) / 1e6
+
+
+def _onnxruntime(name: str, path: Path, threads: int) -> Peer:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return Peer(name, lambda feed: Here(lambda x: session.run(None, x)[0]), file_megabytes(path))
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """onnxruntime's wording for an iterator."""
+
+    def __init__(self, feeds: Iterator[Feed]) -> None:
+        self._feeds = feeds
+
+    def get_next(self) -> Feed | None:
+        return next(self._feeds, None)
+
+
+def _tensors(feed: Feed) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(array) for array in feed.values())
+
+
+def _forward(tower: nn.Module, feed: Feed) -> Embeddings:
+    with torch.no_grad():
+        return cast(Embeddings, tower(*_tensors(feed)).numpy())
+
+
+def _tower_megabytes(tower: nn.Module) -> float:
+    tensors: Sequence[torch.Tensor] = [*tower.parameters(), *tower.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
