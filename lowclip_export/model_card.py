@@ -94,12 +94,33 @@ def _parity(parity: dict[str, Any]) -> str:
 
 
 def _recipes(manifest: BundleManifest) -> str:
+    towers = (("image", manifest.image_tower), ("text", manifest.text_tower))
+    parts = [f"- {kind} tower: {_told(tower.recipe)}\n" for kind, tower in towers if tower.recipe]
+    parts += [_search(kind, tower.recipe["search"]) for kind, tower in towers if "search" in tower.recipe]
+    return "## Recipes\n\n" + "".join(parts) if parts else ""
+
+
+def _told(recipe: dict[str, Any]) -> str:
+    """A recipe in words; node names are many, and the manifest has them."""
+    kept = len(recipe.get("keep_float", ()))
+    told = [f"{key} {value}" for key, value in recipe.items() if key not in ("keep_float", "search")]
+    return ", ".join([*told, f"{kept} nodes float"] if kept else told) or "kept in fp32"
+
+
+def _search(kind: str, search: dict[str, Any]) -> str:
+    """What `--quantize auto` tried."""
     lines = [
-        f"- {kind} tower: " + ", ".join(f"{key} {value}" for key, value in tower.recipe.items())
-        for kind, tower in (("image", manifest.image_tower), ("text", manifest.text_tower))
-        if tower.recipe
+        f"| {_told(one['recipe'])} | {one['milliseconds']:.1f} | {one['drop']:.3f} | "
+        f"{'yes' if one['within_limit'] else 'no'} |"
+        for one in search["tried"]
     ]
-    return "## Recipes\n\n" + "\n".join(lines) + "\n" if lines else ""
+    return (
+        f"\nTried for the {kind} tower, on the exporting machine; fp32 took "
+        f"{search['fp32_milliseconds']:.1f} ms for a batch of {search['batch_size']}:\n\n"
+        f"| recipe | ms | drop in points | within {search['max_drop']:g} |\n|---|---|---|---|\n"
+        + "\n".join(lines)
+        + "\n"
+    )
 
 
 def _data(lineage: dict[str, Any]) -> str:
