@@ -1,12 +1,28 @@
-"""Files that exist whole or not at all: hashes, and folders written aside, flushed and renamed into place."""
+"""Files that exist whole or not at all: hashes, and folders written aside, flushed and renamed into place.
+
+What is written aside is locked, and the system frees the lock when the process dies, however it dies. So the next
+writer of the same target can tell what a killed one left behind from what a live one is writing, and remove it.
+"""
 
 import contextlib
+import ctypes
 import hashlib
 import os
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: nothing is locked, so nothing is taken for dead
+    _HAS_LOCKS = False
+else:
+    _HAS_LOCKS = True
+
+_MARK = ".lowclip-"  # with 8 hex digits: no file of a person's own is named so
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 def sha256_of(path: str | Path) -> str:
@@ -21,37 +37,40 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
 
     Every file is flushed to the disk before the rename, so that after a crash `target` is either what it was
     or whole. With `overwrite` an existing `target` is replaced, without it this raises `FileExistsError`.
+
+    Raises:
+        OSError: the folder cannot be written; `filename` names at least the target.
     """
     target = Path(target)
+    _remove_dead(target, ".tmp", ".old")
     if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} exists already; name another folder or pass --overwrite")
+        raise _exists(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    try:
+    with _naming(target), _aside(target, ".tmp", folder=True) as work:
         yield work
-        work.chmod(0o755)
         flush_tree(work)
-        _replace(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if overwrite and target.exists():
+            _replace(work, target)
+        else:
+            _put(work, target)
+        _flush(target.parent)
 
 
 @contextlib.contextmanager
 def whole_file(target: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `target`; on a clean exit it replaces `target`, else it is removed."""
+    """Give a temporary path beside `target`; on a clean exit it replaces `target`, else it is removed.
+
+    Raises:
+        OSError: the file cannot be written; `filename` names at least the target.
+    """
     target = Path(target)
+    _remove_dead(target, target.suffix)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    work = Path(name)
-    try:
+    with _naming(target), _aside(target, target.suffix, folder=False) as work:
         yield work
-        work.chmod(0o644)
         _flush(work)
         work.replace(target)
         _flush(target.parent)
-    finally:
-        work.unlink(missing_ok=True)
 
 
 def flush_tree(folder: Path) -> None:
@@ -61,15 +80,124 @@ def flush_tree(folder: Path) -> None:
     _flush(folder)
 
 
-def _replace(work: Path, target: Path) -> None:
-    if not target.exists():
-        work.rename(target)
+@contextlib.contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """A full disk is told by a write, which names no file: say at least what was to be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(target)
+        raise
+
+
+@contextlib.contextmanager
+def _aside(target: Path, suffix: str, *, folder: bool) -> Iterator[Path]:
+    """A new, empty, locked folder or file beside `target`; whatever stands there in the end is removed."""
+    while True:
+        work = target.with_name(f".{target.name}{_MARK}{secrets.token_hex(4)}{suffix}")
+        if folder:
+            work.mkdir()
+        else:
+            work.touch(exist_ok=False)
+        lock = _lock(work, wait=True)
+        if work.exists():  # else another writer took it for dead in the moment before it was locked
+            break
+        _unlock(lock)
+    try:
+        yield work
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(work)
+        _unlock(lock)
+
+
+def _remove_dead(target: Path, *suffixes: str) -> None:
+    """Remove what killed writers of `target` left beside it; a folder `.old` may hold all there is of it."""
+    ends = "|".join(map(re.escape, suffixes))
+    name = re.compile(re.escape(f".{target.name}{_MARK}") + f"[0-9a-f]{{8}}({ends})")
+    for path in _siblings(target, name):
+        lock = _lock(path, wait=False)
+        if lock is None:  # a live process writes it
+            continue
+        with contextlib.suppress(OSError):  # another user's, say: it stays
+            if path.suffix == ".old" and (path / target.name).exists() and not target.exists():
+                (path / target.name).rename(target)
+            _remove(path)
+        _unlock(lock)
+
+
+def _siblings(target: Path, name: re.Pattern[str]) -> list[Path]:
+    try:
+        return [path for path in target.parent.iterdir() if name.fullmatch(path.name)]
+    except OSError:  # no such folder yet, or one that may not be listed
+        return []
+
+
+def _remove(path: Path) -> None:
+    """Whatever it is: an overwritten target may have been a link or a file."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-        target.rename(old / target.name)
+        path.unlink(missing_ok=True)
+
+
+def _lock(path: Path, *, wait: bool) -> int | None:
+    """A descriptor that holds the lock; None where another process holds it, or where there are no locks."""
+    if not _HAS_LOCKS:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:  # held, or a network file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _put(work: Path, target: Path) -> None:
+    """Rename to a free name; one that was taken meanwhile is not replaced."""
+    try:
         work.rename(target)
-        shutil.rmtree(old)
-    _flush(target.parent)
+    except OSError as error:
+        if target.exists():
+            raise _exists(target) from error
+        raise
+
+
+def _replace(work: Path, target: Path) -> None:
+    """Put `work` where `target` is, at one moment where the file system can; the caller removes the old one."""
+    if _exchange(work, target):
+        return
+    with _aside(target, ".old", folder=True) as old:
+        target.rename(old / target.name)
+        try:
+            work.rename(target)
+        except OSError:
+            (old / target.name).rename(target)
+            raise
+
+
+def _exists(target: Path) -> FileExistsError:
+    return FileExistsError(f"{target} exists already; name another folder or pass --overwrite")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names at one moment; False where the system or file system has no such call."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):  # not Linux, or an old libc
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    return bool(renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
 
 
 def _flush(path: Path) -> None:
