@@ -5,10 +5,12 @@ No pickle anywhere. The optimizer's state, which only a resumed run needs, is `t
 
 import json
 import shutil
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from lowclip_runtime.errors import CheckpointError, ConfigError
@@ -60,11 +62,20 @@ def save_checkpoint(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write a whole checkpoint or nothing; `manifest.files` is filled in here."""
+    """Write a whole checkpoint or nothing; `manifest.files` is filled in here.
+
+    Raises:
+        CheckpointError, OSError: it could not be written.
+    """
     with whole_folder(folder, overwrite=overwrite) as work:
         tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
-        save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
+        try:
+            save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
+        except SafetensorError as error:  # how it tells of a full disk
+            raise CheckpointError(f"{folder}: the weights could not be written ({error})") from error
         shutil.copyfile(tokenizer_path, work / "tokenizer.json")
+        # safetensors lets only its owner read what it writes; the other file has the mode that the umask gives
+        shutil.copymode(work / "tokenizer.json", work / "model.safetensors")
         files = {name: sha256_of(work / name) for name in ("model.safetensors", "tokenizer.json")}
         fields = {**vars(manifest), "files": files}
         (work / "manifest.json").write_text(dumps(CheckpointManifest(**fields)), "utf-8")
@@ -78,18 +89,29 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    for name, expected in manifest.files.items():
-        path = folder / name
+    for name in ("model.safetensors", "tokenizer.json"):
+        path, expected = folder / name, manifest.files.get(name)
         if not path.is_file():
             raise CheckpointError(f"the checkpoint {folder} is incomplete: {name} is missing; copy it again")
         if sha256_of(path) != expected:
             raise CheckpointError(f"{path} is damaged: its SHA-256 is not the manifest's; copy it again")
-    model = DualEncoder(manifest.model)
+    model = _described_model(folder, manifest.model)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except RuntimeError as error:
-        raise CheckpointError(f"{folder}/model.safetensors does not fit its manifest ({error})") from error
+    except (RuntimeError, SafetensorError) as error:
+        reason = textwrap.shorten(str(error), 300)  # torch names every tensor, one a line
+        raise CheckpointError(f"{folder}/model.safetensors does not fit its manifest ({reason})") from error
     return Checkpoint(model.eval(), manifest, folder / "tokenizer.json")
+
+
+def _described_model(folder: Path, config: ModelConfig) -> DualEncoder:
+    try:
+        return DualEncoder(config)
+    except (ConfigError, ValueError, TypeError, KeyError, RuntimeError) as error:  # transformers' own, too
+        reason = textwrap.shorten(str(error), 300)
+        raise CheckpointError(
+            f"{folder}/manifest.json describes no model that can be built: {reason}"
+        ) from error
 
 
 def read_manifest(folder: str | Path) -> CheckpointManifest:

@@ -1,14 +1,18 @@
 """Checkpoints: what is written is what is read, and damage is named."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_training import tiny_config
 
 from lowclip_runtime.errors import CheckpointError
+from lowclip_runtime.files import sha256_of
 from lowclip_train.checkpoint import load_checkpoint, read_manifest, save_checkpoint
 from lowclip_train.trainer import train
 
@@ -74,3 +78,55 @@ def test_a_wrong_manifest_is_refused(copy: Path, change: dict[str, object], reas
 def test_another_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no manifest"):
         load_checkpoint(tmp_path)
+
+
+def test_files_have_the_mode_that_the_umask_gives(checkpoint_folder: Path, tmp_path: Path) -> None:
+    opened = load_checkpoint(checkpoint_folder)
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(tmp_path / "out", opened.model, opened.tokenizer_path, opened.manifest)
+    finally:
+        os.umask(before)
+    assert {p.stat().st_mode & 0o777 for p in (tmp_path / "out").iterdir()} == {0o640}
+
+
+def _change_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+
+
+def test_a_file_without_a_hash_is_not_trusted(copy: Path) -> None:
+    _change_manifest(copy, lambda manifest: manifest["files"].pop("model.safetensors"))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("image_encoder", "resnet51", "no image encoder named 'resnet51'"),
+        ("text_encoder", {"model_type": "no-such-model"}, "not a text encoder"),
+        ("text_encoder", {"model_type": "bert", "hidden_size": 33, "num_attention_heads": 2}, "hidden size"),
+    ],
+)
+def test_a_tower_that_cannot_be_built_is_named(copy: Path, key: str, value: object, reason: str) -> None:
+    _change_manifest(copy, lambda manifest: manifest["model"].update({key: value}))
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        load_checkpoint(copy)
+    assert "manifest.json describes no model" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_weights_of_another_shape_are_refused_in_one_line(copy: Path) -> None:
+    _change_manifest(copy, lambda manifest: manifest["model"].update({"dims": 24}))
+    with pytest.raises(CheckpointError, match="does not fit its manifest") as caught:
+        load_checkpoint(copy)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+def test_weights_that_are_no_safetensors_are_refused(copy: Path) -> None:
+    (copy / "model.safetensors").write_bytes(b"no weights")
+    digest = sha256_of(copy / "model.safetensors")
+    _change_manifest(copy, lambda manifest: manifest["files"].update({"model.safetensors": digest}))
+    with pytest.raises(CheckpointError, match="does not fit its manifest"):
+        load_checkpoint(copy)
