@@ -1,5 +1,6 @@
 """What the `lowclip` subcommands share: options, process set-up, and library errors as one sentence."""
 
+import errno
 import functools
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from PIL import Image
 from lowclip_runtime.errors import LowClipError
 
 F = TypeVar("F", bound=Callable[..., Any])
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 bundle_option = click.option(
     "--bundle",
@@ -31,7 +33,7 @@ def configure_process() -> None:
 
 
 def refuse_in_one_sentence(command: F) -> F:
-    """Turn a `LowClipError` or a full disk into click's one-line error and exit status 1."""
+    """Turn a `LowClipError` or what the system refuses into click's one-line error and exit status 1."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -40,6 +42,17 @@ def refuse_in_one_sentence(command: F) -> F:
         except LowClipError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            raise click.ClickException(f"{error.filename or 'I/O'}: {error.strerror or error}") from error
+            if error.errno == errno.EPIPE:  # `lowclip search … | head`: click ends quietly
+                raise
+            raise click.ClickException(_sentence(error)) from error
 
     return wrapped  # type: ignore[return-value]
+
+
+def _sentence(error: OSError) -> str:
+    if error.errno is None or error.strerror is None:  # raised with a sentence alone
+        return str(error)
+    told = f"{error.filename or 'reading or writing'}: {error.strerror}"
+    if error.errno in _NO_ROOM:
+        return f"{told}; free some space or write to another disk, then run it again"
+    return told
