@@ -26,6 +26,7 @@ from lowclip_train.model import DualEncoder
 from lowclip_train.optimizer import build_optimizer
 from lowclip_train.starting_model import starting_model
 from lowclip_train.teacher import Teacher
+from lowclip_train.trim_report import TrimReport
 
 
 @dataclass
@@ -68,8 +69,9 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     datasets = [read_dataset(source.dataset) for source in config.sources]
-    model, tokenizer_path, text = starting_model(config, cache)
-    tokenizer = Tokenizer(tokenizer_path, text)
+    start = starting_model(config, cache)
+    model = start.model
+    tokenizer = Tokenizer(start.tokenizer_path, start.text)
     images, source_rows = _training_images(datasets, tokenizer)
     val_images = [image for d in datasets for image in captioned_images(d, "val", tokenizer)]
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
@@ -84,8 +86,8 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
         model=model,
         split=split,
         optimizer=build_optimizer(model, config.schedule),
-        tokenizer_path=tokenizer_path,
-        text=text,
+        tokenizer_path=start.tokenizer_path,
+        text=start.text,
         images=images,
         source_rows=source_rows,
         inputs=_image_inputs(config, split, images, config.schedule.image_views, cache),
@@ -93,7 +95,7 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
         val_inputs=_image_inputs(config, split, val_images, 0, cache) if val_images else None,
         parallel=parallel,
         teacher=Teacher(distill, teacher_texts, cache) if distill else None,
-        lineage=_lineage(config, datasets),
+        lineage=_lineage(config, datasets, start.trimmed),
     )
 
 
@@ -141,8 +143,10 @@ def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset]) -> str:
     return hashlib.sha256(described.encode()).hexdigest()
 
 
-def _lineage(config: TrainConfig, datasets: Sequence[Dataset]) -> dict[str, Any]:
+def _lineage(config: TrainConfig, datasets: Sequence[Dataset], trimmed: TrimReport | None) -> dict[str, Any]:
+    vocabulary = {"trimmed_vocabulary": to_dict(trimmed)} if trimmed else {}
     return {
+        **vocabulary,
         "datasets": {d.manifest.name: to_dict(d.manifest.captions) for d in datasets},
         "pairs_sha256": {d.manifest.name: d.manifest.pairs_sha256 for d in datasets},
         "image_weights": config.towers.image_encoder,

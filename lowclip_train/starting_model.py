@@ -1,7 +1,10 @@
 """The model a run starts from: encoders with their pretrained weights, new projections, vocabulary trimmed or whole."""
 
+import gzip
+import re
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +22,30 @@ from lowclip_train.encoders import (
     tokenizer_file,
 )
 from lowclip_train.model import DualEncoder, ModelConfig
+from lowclip_train.trim_report import TrimReport
 from lowclip_train.trim_vocab import TrimmedVocabulary, trim_tokenizer
 
+_COLUMNS = {"image", "caption"}  # of a pairs.tsv; its other columns are no text
+_IMAGE_NAME = re.compile(r"\S+\.(jpe?g|png|webp|gif|bmp)(#\d+)?", re.IGNORECASE)
 
-def starting_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Path, TextSpec]:
-    """Model, its `tokenizer.json` (written into `folder`) and the text spec with the right padding id.
+
+@dataclass(frozen=True)
+class StartingModel:
+    """What a run starts from.
+
+    Attributes:
+        text: the config's spec with the right padding id.
+        trimmed: what trimming the vocabulary kept, None where it stayed whole.
+    """
+
+    model: DualEncoder
+    tokenizer_path: Path
+    text: TextSpec
+    trimmed: TrimReport | None
+
+
+def starting_model(config: TrainConfig, folder: Path) -> StartingModel:
+    """Load the encoders and put new projections on them; a new `tokenizer.json` is written into `folder`.
 
     Raises:
         ConfigError: an encoder or its weights cannot be had.
@@ -33,36 +55,63 @@ def starting_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Path
     text_encoder = pretrained_text_encoder(config.towers.text_encoder, config.towers.text_layers)
     text = replace(config.text, pad_token_id=cast(Any, text_encoder).config.pad_token_id or 0)
     tokenizer = tokenizer_file(config.towers.text_encoder, folder)
+    trimmed = None
     if config.towers.vocabulary_corpora:
-        tokenizer, text = _trim(text_encoder, tokenizer, text, config.towers.vocabulary_corpora, folder)
+        vocabulary = trim_tokenizer(tokenizer, read_corpora(config.towers.vocabulary_corpora), text)
+        tokenizer, text = _trim(text_encoder, vocabulary, text, folder)
+        trimmed = vocabulary.report
     model = DualEncoder(_model_config(config, text_encoder))
     model.image_tower.encoder.load_state_dict(image_encoder.state_dict())
     model.text_tower.encoder.load_state_dict(text_encoder.state_dict())
     if not config.towers.train_token_embeddings:
         cast(Any, model.text_tower.encoder).get_input_embeddings().weight.requires_grad_(False)
-    return model, tokenizer, text
+    return StartingModel(model, tokenizer, text, trimmed)
 
 
 def read_corpora(paths: Sequence[str]) -> Iterator[str]:
-    """Every line of the text files; for a TSV every field of it."""
+    """Every line of the text files, which may be compressed by gzip.
+
+    Of a pairs.tsv the captions; of another TSV every field that is no name of an image.
+
+    Raises:
+        DatasetError: a file cannot be read, or is no text.
+    """
     for path in paths:
         try:
-            with Path(path).open(encoding="utf-8") as lines:
-                for line in lines:
-                    yield from filter(None, line.rstrip("\n").split("\t"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{path}: a vocabulary corpus must be a UTF-8 text file ({error})") from error
+            yield from _texts(Path(path))
+        except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+            raise DatasetError(
+                f"{path}: a vocabulary corpus must be a UTF-8 text file, plain or .gz ({error})"
+            ) from error
+
+
+def _texts(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    with (
+        gzip.open(path, "rt", encoding="utf-8-sig")
+        if compressed
+        else path.open(encoding="utf-8-sig") as lines
+    ):
+        caption = None
+        for number, line in enumerate(lines):
+            fields = line.rstrip("\r\n").split("\t")
+            if number == 0 and set(fields) >= _COLUMNS:
+                caption = fields.index("caption")
+            elif caption is not None:
+                yield from fields[caption : caption + 1]
+            else:
+                yield from (field for field in fields if field and not _IMAGE_NAME.fullmatch(field))
 
 
 def _trim(
-    encoder: nn.Module, tokenizer: Path, text: TextSpec, corpora: Sequence[str], folder: Path
+    encoder: nn.Module, vocabulary: TrimmedVocabulary, text: TextSpec, folder: Path
 ) -> tuple[Path, TextSpec]:
-    trimmed: TrimmedVocabulary = trim_tokenizer(tokenizer, read_corpora(corpora), text)
-    keep_embedding_rows(encoder, trimmed.kept_rows.tolist())
+    keep_embedding_rows(encoder, vocabulary.kept_rows.tolist())
     path = folder / "tokenizer.json"
     with whole_file(path) as work:
-        work.write_text(trimmed.tokenizer_json, "utf-8")
-    pad_token_id = trimmed.kept_rows.tolist().index(text.pad_token_id)
+        work.write_text(vocabulary.tokenizer_json, "utf-8")
+    pad_token_id = vocabulary.new_id(text.pad_token_id)
     cast(Any, encoder).config.pad_token_id = pad_token_id
     return path, replace(text, pad_token_id=pad_token_id)
 

@@ -1,14 +1,15 @@
 """Trims a Unigram or WordPiece `tokenizer.json` to the pieces that given texts use: text in, text out.
 
 Removing a piece that no text used changes no segmentation of those texts: their token sequences stay the same
-up to renumbering. Cutting the embedding table to `kept_rows` is the caller's work: training does it before
-the first step, `lowclip_export.trim` on a finished checkpoint.
+up to renumbering. What it does to other texts is measured by `trim_report.py`. Cutting the embedding table to
+`kept_rows` is the caller's work: training does it before the first step, `lowclip_export.trim` on a finished
+checkpoint.
 """
 
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,31 +21,11 @@ from tokenizers import Tokenizer as HfTokenizer
 from lowclip_runtime.errors import ConfigError, TextError
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import normalize_text
+from lowclip_train.trim_report import TrimReport, trimming_cost
 
-# Azerbaijani was written in Cyrillic until 1991, and older signs, books and people still use it.
-_AZERBAIJANI_CYRILLIC = frozenset("абвгғдеәжзийјкҝлмноөпрстуүфхһчҹшыъьэюя")
 _BATCH = 4096  # texts tokenized at once: enough to keep both cores busy, little memory
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrimReport:
-    """What trimming kept and what it cost. The last four are None where no held-out text was given.
-
-    Attributes:
-        rows_before, rows_kept: rows of the embedding table.
-        observed: pieces kept because the corpora use them; the rest are special tokens and single characters.
-        held_out_words: distinct words that were segmented both before and after.
-        resegmented: share of those words whose pieces changed.
-        unknown_before, unknown_after: share of unknown tokens among all tokens of the held-out text.
-    """
-
-    rows_before: int
-    rows_kept: int
-    observed: int
-    held_out_words: int | None = None
-    resegmented: float | None = None
-    unknown_before: float | None = None
-    unknown_after: float | None = None
+_TEXT_CHARACTERS = 4096  # `normalize_text` cuts a text to what a model reads; a corpus may hold a book a line
+_BOUNDARY = "▁"  # how Unigram writes the space before a word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +61,21 @@ def trim_tokenizer(
     spec: TextSpec,
     *,
     min_count: int = 1,
+    keep_latin: bool = False,
     held_out: Iterable[str] = (),
 ) -> TrimmedVocabulary:
     """Keep special tokens, single characters, and pieces that `corpora` use at least `min_count` times.
+
+    The single characters are Latin and Cyrillic letters, marks that combine with them, digits and punctuation
+    (Azerbaijani was written in Cyrillic until 1991): words outside the corpora fall apart, but stay known.
 
     Args:
         tokenizer_json: path of the file.
         corpora: texts as people write them; each is normalized as `spec` says before it is tokenized.
         min_count: pieces seen more rarely are dropped, and their words fall apart into smaller pieces.
+        keep_latin: keep every piece that Latin letters with or without marks, digits and punctuation make up.
+            Then no text in Latin letters changes its pieces, be it a name, English or Turkish; what goes are the
+            pieces of other scripts, and capitals where `spec` lowers them. mBERT keeps half of its rows so.
         held_out: other texts, on which the report measures what trimming costs.
 
     Raises:
@@ -97,7 +85,8 @@ def trim_tokenizer(
     tokenizer = _without_limits(HfTokenizer.from_str(json.dumps(content)))
     counts = count_pieces(tokenizer, corpora, spec)
     observed = {int(i) for i in np.flatnonzero(counts >= min_count)}
-    kept = np.array(sorted(observed | _always_kept(content, spec)), np.int64)  # (R,)
+    always = _always_kept(content, spec, keep_latin=keep_latin)
+    kept = np.array(sorted(observed | always), np.int64)  # (R,)
     trimmed_json = json.dumps(_cut(content, kept), ensure_ascii=False)
     trimmed = _without_limits(HfTokenizer.from_str(trimmed_json))
     assert trimmed.get_vocab_size() == len(kept), "every kept row must be one token"
@@ -105,7 +94,8 @@ def trim_tokenizer(
         rows_before=tokenizer.get_vocab_size(),
         rows_kept=len(kept),
         observed=len(observed),
-        **_cost(tokenizer, trimmed, _normalized(held_out, spec)),
+        keep_latin=keep_latin,
+        **trimming_cost(tokenizer, trimmed, list(normalized_texts(held_out, replace(spec, prefix="")))),
     )
     return TrimmedVocabulary(tokenizer_json=trimmed_json, kept_rows=kept, report=report)
 
@@ -117,7 +107,7 @@ def count_pieces(tokenizer: HfTokenizer, texts: Iterable[str], spec: TextSpec) -
         ConfigError: there is no text.
     """
     counts = np.zeros(tokenizer.get_vocab_size(), np.int64)
-    normalized = _normalized(texts, spec)
+    normalized = normalized_texts(texts, spec)
     while batch := list(islice(normalized, _BATCH)):
         ids = np.concatenate([encoding.ids for encoding in tokenizer.encode_batch_fast(batch)])
         counts += np.bincount(ids, minlength=len(counts))
@@ -126,12 +116,26 @@ def count_pieces(tokenizer: HfTokenizer, texts: Iterable[str], spec: TextSpec) -
     return counts
 
 
-def _normalized(texts: Iterable[str], spec: TextSpec) -> Iterator[str]:
+def normalized_texts(texts: Iterable[str], spec: TextSpec) -> Iterator[str]:
+    """Each text as the tokenizer sees it, however long; blank ones are passed over."""
+    unlimited = replace(spec, max_tokens=512)  # pieces are counted wherever they stand in a text
     for text in texts:
-        try:
-            yield normalize_text(text, spec)
-        except TextError:
-            continue  # blank lines are common in corpora
+        for part in _parts(text):
+            try:
+                yield normalize_text(part, unlimited)
+            except TextError:
+                continue  # blank lines are common in corpora
+
+
+def _parts(text: str) -> Iterator[str]:
+    """`text` cut between words into parts that are short enough for `normalize_text`."""
+    start = 0
+    while len(text) - start > _TEXT_CHARACTERS:
+        space = text.rfind(" ", start, start + _TEXT_CHARACTERS)
+        end = space if space > start else start + _TEXT_CHARACTERS
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -163,28 +167,37 @@ def _pieces(content: dict[str, Any]) -> Iterator[tuple[str, int]]:
         yield from ((piece, i) for i, (piece, _) in enumerate(vocabulary))
 
 
-def _always_kept(content: dict[str, Any], spec: TextSpec) -> set[int]:
+def _always_kept(content: dict[str, Any], spec: TextSpec, *, keep_latin: bool) -> set[int]:
     model = content["model"]
     kept = {token["id"] for token in content.get("added_tokens") or []}
     for piece, i in _pieces(content):
-        bare = piece.removeprefix("▁").removeprefix(model.get("continuing_subword_prefix") or "##")
+        bare = piece.removeprefix(model.get("continuing_subword_prefix") or "##").replace(_BOUNDARY, "")
         byte = model.get("byte_fallback") and len(piece) == 6 and piece.startswith("<0x")
         unknown = i == model.get("unk_id") or piece == model.get("unk_token")
-        if unknown or byte or _is_basic(bare, spec):
+        if unknown or byte or _is_kept_unseen(bare, spec, keep_latin):
             kept.add(i)
     return kept
 
 
-def _is_basic(bare: str, spec: TextSpec) -> bool:
-    """Latin and Azerbaijani Cyrillic letters, digits, punctuation, and the bare word boundary."""
-    if len(bare) != 1:
-        return not bare
+def _is_kept_unseen(bare: str, spec: TextSpec, keep_latin: bool) -> bool:
     if spec.lowercase != "none" and bare != bare.lower():
         return False
-    category = unicodedata.category(bare)
-    if category in ("Sm", "Sc", "Nd") or category[0] == "P":
-        return bare < "\u0300" or bare in "₼€₺₽№"
-    return bare.lower() in _AZERBAIJANI_CYRILLIC or (category[0] == "L" and bare < "\u0250") or bare == "ə"
+    if len(bare) > 1:
+        return keep_latin and all(map(_is_latin, bare))
+    return not bare or _is_latin(bare) or unicodedata.name(bare, "").startswith("CYRILLIC")
+
+
+def _is_latin(character: str) -> bool:
+    """Letters of the Latin script, marks above and below them, digits, and signs that stand in Latin text."""
+    category, name = unicodedata.category(character), unicodedata.name(character, "")
+    if category[0] == "L":
+        return name.startswith(("LATIN", "MODIFIER LETTER")) or character in "ªº"
+    if category[0] == "M":
+        return name.startswith("COMBINING")
+    if category == "Nd":
+        return character.isascii()
+    # the last are general punctuation, superscripts, currencies, number forms and arrows
+    return category[0] in "PSN" and (character < "\u0300" or "\u2000" <= character < "\u2200")
 
 
 def _cut(content: dict[str, Any], kept: NDArray[np.int64]) -> dict[str, Any]:
@@ -221,25 +234,3 @@ def _renumber_processor(processor: Any, new_ids: dict[int, int]) -> Any:
             token, i = processor[key]
             renumbered[key] = [token, new_ids[i]]
     return renumbered
-
-
-def _cost(before: HfTokenizer, after: HfTokenizer, held_out: Iterable[str]) -> dict[str, Any]:
-    texts = list(held_out)
-    if not texts:
-        return {}
-    words = sorted({word for text in texts for word in text.split()})
-    old = [encoding.tokens for encoding in before.encode_batch(words)]
-    new = [encoding.tokens for encoding in after.encode_batch(words)]
-    return {
-        "held_out_words": len(words),
-        "resegmented": sum(a != b for a, b in zip(old, new, strict=True)) / len(words),
-        "unknown_before": _unknown_rate(before, texts),
-        "unknown_after": _unknown_rate(after, texts),
-    }
-
-
-def _unknown_rate(tokenizer: HfTokenizer, texts: list[str]) -> float:
-    model = json.loads(tokenizer.to_str())["model"]
-    unknown = model["unk_id"] if "unk_id" in model else tokenizer.token_to_id(model["unk_token"])
-    ids = np.concatenate([encoding.ids for encoding in tokenizer.encode_batch_fast(texts)])
-    return float(np.mean(ids == unknown)) if unknown is not None else 0.0

@@ -1,21 +1,27 @@
 """Vocabulary trimming: same pieces for known text, right numbering, nothing unknown, for both tokenizers."""
 
+import gzip
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny_checkpoint import SPECIAL, TEXT, tiny_unigram, tiny_wordpiece, write_tiny_checkpoint
+from tiny_training import tiny_config
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers import models, processors
 
 from lowclip_export.trim import trim_checkpoint
-from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer, normalize_text
 from lowclip_train.checkpoint import load_checkpoint
-from lowclip_train.trim_vocab import TrimmedVocabulary, trim_tokenizer
+from lowclip_train.starting_model import read_corpora
+from lowclip_train.trainer import train
+from lowclip_train.trim_vocab import trim_tokenizer
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not (DATA / "mbert").is_dir(), reason="needs ../shared/data/mbert")
@@ -97,9 +103,13 @@ def test_pieces_are_counted_after_normalization(tokenizer_json: Path):
 
 
 def test_the_report_counts_words_that_fall_apart(tokenizer_json: Path):
-    report = trim_tokenizer(tokenizer_json, ["it"], TEXT, held_out=["it qız", "it ağac"]).report
-    assert report.held_out_words == 3
-    assert report.resegmented == pytest.approx(2 / 3)  # `it` stays, `qız` and `ağac` become letters
+    held_out = ["it qız - it", "it ağac !"]
+    spec = replace(TEXT, prefix="query: ")  # no word of the held-out text, though its pieces are kept
+    report = trim_tokenizer(tokenizer_json, ["it"], spec, held_out=held_out).report
+    assert (report.running_words, report.distinct_words) == (5, 3)  # punctuation alone is no word
+    # `it` stays, `qız` and `ağac` become letters
+    assert report.running_words_resegmented == pytest.approx(2 / 5)
+    assert report.distinct_words_resegmented == pytest.approx(2 / 3)
 
 
 def test_min_count_drops_rare_pieces(tokenizer_json: Path):
@@ -147,27 +157,131 @@ def test_a_trimmed_checkpoint_gives_the_same_embeddings(tmp_path: Path, kind: st
     assert rows[0] > rows[1]
 
 
+def test_a_second_trimming_keeps_the_report_of_the_first(tmp_path: Path):
+    whole = load_checkpoint(write_tiny_checkpoint(tmp_path / "checkpoint"))
+    first = trim_checkpoint(whole, CORPUS, tmp_path / "first.json")
+    second = trim_checkpoint(first, CORPUS[:1], tmp_path / "second.json", keep_latin=True)
+    report = second.manifest.lineage["trimmed_vocabulary"]
+    assert report["earlier"] == first.manifest.lineage["trimmed_vocabulary"]
+    assert report["rows_before"] == report["earlier"]["rows_kept"]
+    assert (report["keep_latin"], report["earlier"]["keep_latin"]) == (True, False)
+
+
+LATIN = ("café", "##lər", "Paris", "dɨ", "e\u0301", "3.5", "o’c", "½", "ﬁ", "##-", "→")
+OTHER = ("мир", "##мир", "aмир", "καλή", "平", "ab平", "١٢", "ｆｕｌｌ", "🙂")
+SINGLE_OTHER = ("ё", "##ё")  # single Cyrillic letters stay without the flag too
+
+
+def test_keep_latin_keeps_what_latin_letters_digits_and_punctuation_make_up(tmp_path: Path):
+    pieces = ["[UNK]", *LATIN, *OTHER, *SINGLE_OTHER, "it"]
+    made = HfTokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    made.save(str(tmp_path / "tokenizer.json"))
+
+    def kept(lowercase: str, keep_latin: bool) -> set[str]:
+        spec = TextSpec(lowercase=lowercase)  # type: ignore[arg-type]
+        trimmed = trim_tokenizer(tmp_path / "tokenizer.json", ["it"], spec, keep_latin=keep_latin)
+        assert trimmed.report.keep_latin == keep_latin
+        return set(vocabulary(trimmed.tokenizer_json))
+
+    always = {"[UNK]", "it", *SINGLE_OTHER}
+    assert kept("none", True) == {*always, *LATIN}
+    assert kept("azerbaijani", True) == {*always, *LATIN} - {"Paris"}  # no lowered text has a capital
+    assert kept("none", False) == {*always, "½", "ﬁ", "##-", "→"}
+
+
+def test_with_keep_latin_no_latin_text_changes(tokenizer_json: Path):
+    trimmed = trim_tokenizer(tokenizer_json, ["it"], TEXT, keep_latin=True, held_out=["girl in the sea, qız"])
+    assert trimmed.report.running_words_resegmented == 0
+    for text in ("qırmızı paltarlı qız", "girl: red dog!", "kitab"):
+        assert tokens(trimmed.tokenizer_json, text) == tokens(tokenizer_json, text)
+
+
+def test_pieces_count_wherever_they_stand_in_a_long_line(tokenizer_json: Path):
+    """A corpus may hold a book a line, while the model reads 24 tokens."""
+    book = " ".join(["it"] * 5000 + ["qız"] + ["x" * 9000, "ağac"])
+    trimmed = trim_tokenizer(tokenizer_json, [book], TEXT)
+    for word in ("qız", "ağac"):
+        assert tokens(trimmed.tokenizer_json, word) == tokens(tokenizer_json, word)
+        assert len(tokens(trimmed.tokenizer_json, word)) == 3  # [CLS], the whole word, [SEP]
+
+
+CORPUS_FILES = {
+    "lines.txt": ("qız\r\n\nit üzür", ["qız", "it üzür"]),
+    "bom.txt": ("\ufeffqız\n", ["qız"]),
+    "columns.tsv": ("1.jpg\tqız\tgirl\nCOCO_train_2.PNG#3\tit.\tdog.\n", ["qız", "girl", "it.", "dog."]),
+    "pairs.tsv": ("image\tlang\tcaption\n1.jpg\taz\tqız\n2.jpg\taz\n", ["qız"]),
+}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", CORPUS_FILES)
+def test_corpora_are_lines_columns_or_captions_compressed_or_not(tmp_path: Path, name: str, compressed: bool):
+    content, expected = CORPUS_FILES[name]
+    path = tmp_path / (f"{name}.gz" if compressed else name)
+    path.write_bytes(gzip.compress(content.encode()) if compressed else content.encode())
+    assert list(read_corpora([str(path)])) == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"\xff\xfe\x00", gzip.compress(b"it" * 999)[:-9], b"\x1f\x8bno", gzip.compress(b"\xff\xff")],
+    ids=["missing", "not text", "cut off", "not gzip", "gzip of no text"],
+)
+def test_what_is_no_text_is_refused_with_its_name(tmp_path: Path, content: bytes | None):
+    path = tmp_path / "corpus.gz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"corpus\.gz: a vocabulary corpus must be"):
+        list(read_corpora([str(path)]))
+
+
+def test_training_records_what_it_trimmed(tmp_path: Path):
+    config = tiny_config(tmp_path, epochs=1)
+    made = HfTokenizer.from_file(str(tmp_path / "bert/tokenizer.json"))
+    made.model = models.WordPiece(made.get_vocab(), unk_token="[UNK]")
+    made.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    made.save(str(tmp_path / "bert/tokenizer.json"))
+    (tmp_path / "corpus.txt").write_text("a picture, qırmızı şəkil", "utf-8")
+    towers = replace(config.towers, vocabulary_corpora=(str(tmp_path / "corpus.txt"),))
+    config = replace(config, towers=towers, distillation=None)
+    opened = load_checkpoint(train(config, tmp_path / "run", max_steps=2))
+    report = opened.manifest.lineage["trimmed_vocabulary"]
+    rows = opened.model.text_tower.encoder.get_input_embeddings().num_embeddings
+    assert (report["rows_before"], report["rows_kept"]) == (made.get_vocab_size(), rows)
+    assert rows < made.get_vocab_size()
+    whole = load_checkpoint(train(tiny_config(tmp_path, epochs=1), tmp_path / "whole", max_steps=2))
+    assert "trimmed_vocabulary" not in whole.manifest.lineage
+
+
+def is_held_out(text: str) -> bool:
+    """One caption in two, as `benchmarks/vocabulary_bench.py` has it."""
+    return hashlib.sha256(text.encode()).digest()[0] % 2 == 0
+
+
 @pytest.mark.shared_data
 @pytest.mark.slow
 @needs_data
-def test_mbert_keeps_captions_whole_and_knows_as_much_as_before():
-    captions = (DATA / "text/xtd200_az_en_tr.tsv").read_text("utf-8").splitlines()
-    corpus = [field for line in captions for field in line.split("\t")[1:3]]
-    held_out = [
-        line.split("\t")[1]
-        for line in (DATA / "text/flickr30k-200_az_en_tr.tsv").read_text("utf-8").splitlines()
+@pytest.mark.parametrize(("lowercase", "rows"), [("none", 17_800), ("azerbaijani", 13_000)])
+def test_mbert_keeps_under_a_sixth_of_its_rows_and_held_out_captions_stay_whole(lowercase: str, rows: int):
+    """The requirement: about 20,500 rows re-segment under 2.5 % of running words and add no unknowns."""
+    spec = TextSpec(lowercase=lowercase)  # type: ignore[arg-type]
+    files = [str(DATA / "text" / f"{name}_az_en_tr.tsv") for name in ("xtd200", "flickr30k-200")]
+    captions = list(read_corpora(files))
+    words = [
+        str(DATA / "text" / name) for name in ("gcompris_words_en_az.tsv", "tesseract_aze_wordlist.txt.gz")
     ]
-    trimmed: TrimmedVocabulary = trim_tokenizer(
-        DATA / "mbert/tokenizer.json", corpus, TextSpec(), held_out=held_out
-    )
-    assert trimmed.report.rows_before == 119_547
-    assert trimmed.report.rows_kept < 12_000
-    assert trimmed.report.unknown_after == trimmed.report.unknown_before
+    corpus = [*(text for text in captions if not is_held_out(text)), *read_corpora(words)]
+    held_out = [text for text in captions if is_held_out(text)]
+    trimmed = trim_tokenizer(DATA / "mbert/tokenizer.json", corpus, spec, held_out=held_out)
+    report = trimmed.report
+    assert report.rows_before == 119_547
+    assert report.rows_kept == pytest.approx(rows, rel=0.02)
+    assert report.running_words is not None and report.running_words > 25_000
+    assert report.running_words_resegmented < 0.025
+    assert report.unknown_after == report.unknown_before
     assert json.loads(trimmed.tokenizer_json)["model"]["vocab"]["[PAD]"] == 0
     for text in corpus[:50]:
-        assert tokens(trimmed.tokenizer_json, text, TextSpec()) == tokens(
-            DATA / "mbert/tokenizer.json", text, TextSpec()
-        )
+        assert tokens(trimmed.tokenizer_json, text, spec) == tokens(DATA / "mbert/tokenizer.json", text, spec)
 
 
 def test_nothing_of_the_given_file_changes(tokenizer_json: Path):
