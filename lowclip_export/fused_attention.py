@@ -6,6 +6,7 @@ the graph is made: they compute the same in torch and become one node when expor
 """
 
 import copy
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -42,10 +43,14 @@ class SelfAttention(nn.Module):
     """timm's `Attention` or `WindowAttention` with one product each for query, key and value.
 
     Shares its parameters with the module it is made from.
+
+    Args:
+        fused: export one MultiHeadAttention node; else products and a softmax, which every runtime knows.
     """
 
-    def __init__(self, attention: Any) -> None:
+    def __init__(self, attention: Any, *, fused: bool = True) -> None:
         super().__init__()
+        self.fused = fused
         self.heads = int(attention.num_heads)
         biases = [None] * 3 if attention.qkv.bias is None else attention.qkv.bias.chunk(3)
         self.q, self.k, self.v = (
@@ -59,8 +64,18 @@ class SelfAttention(nn.Module):
         """x (N, L, C), bias (1 or N, heads, L, L) → (N, L, C); the last two are timm's and must stay unused."""
         if attn_mask is not None or is_causal:
             raise ValueError("an image encoder's attention takes no mask")
-        attend = cast(Any, MultiHeadAttention.apply)
+        attend = cast(Any, MultiHeadAttention.apply) if self.fused else _attend
         return cast(Tensor, self.proj(attend(self.q(x), self.k(x), self.v(x), bias, self.heads)))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, heads: int) -> Tensor:
+    """What `MultiHeadAttention` computes, step by step."""
+    _, length, channels = q.shape
+    q, k, v = (one.reshape(-1, length, heads, channels // heads).transpose(1, 2) for one in (q, k, v))
+    scores = q * (channels // heads) ** -0.5 @ k.transpose(-2, -1)  # (N, heads, L, L)
+    weights = (scores if bias is None else scores + bias).softmax(-1)
+    mixed: Tensor = (weights @ v).transpose(1, 2).reshape(-1, length, channels)
+    return mixed
 
 
 def with_fused_attention(tower: nn.Module) -> nn.Module:
@@ -68,17 +83,26 @@ def with_fused_attention(tower: nn.Module) -> nn.Module:
 
     Parameters are shared, not copied.
     """
+    return _rebuilt(tower, fused=True)
+
+
+def with_standard_attention(tower: nn.Module) -> nn.Module:
+    """The same for standard operators: attention stays as it is but for Swin's windows, put in order."""
+    return _rebuilt(tower, fused=False)
+
+
+def _rebuilt(tower: nn.Module, *, fused: bool) -> nn.Module:
     from timm.layers.attention import Attention
     from timm.models.swin_transformer import SwinTransformer
 
-    fused = copy.deepcopy(tower, {id(one): one for one in [*tower.parameters(), *tower.buffers()]})
-    for module in list(fused.modules()):
+    rebuilt = copy.deepcopy(tower, {id(one): one for one in [*tower.parameters(), *tower.buffers()]})
+    for module in list(rebuilt.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, Attention) and _is_plain(child):
+            if isinstance(child, Attention) and fused and _is_plain(child):
                 setattr(module, name, SelfAttention(child))
             elif isinstance(child, SwinTransformer) and can_be_window_ordered(child):
-                setattr(module, name, WindowOrderedSwin(child, SelfAttention))
-    return fused
+                setattr(module, name, WindowOrderedSwin(child, partial(SelfAttention, fused=fused)))
+    return rebuilt
 
 
 def _is_plain(attention: Any) -> bool:

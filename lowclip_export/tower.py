@@ -11,7 +11,7 @@ import onnx
 
 from lowclip_export.auto import Drop, search
 from lowclip_export.calibration import Samples
-from lowclip_export.fused_attention import with_fused_attention
+from lowclip_export.fused_attention import with_fused_attention, with_standard_attention
 from lowclip_export.graph import image_graph, text_graph
 from lowclip_export.optimize import optimize_image, optimize_standard, optimize_text
 from lowclip_export.parity import compare
@@ -51,7 +51,7 @@ def float_image_tower(
     stages = Stages("image", lambda batch_size: parity.image_feeds(spec, batch_size), 16)
     stages.torch(tower)
     if operators == "standard":
-        stages.float_graph("onnx", image_graph(tower, spec))
+        stages.float_graph("onnx", image_graph(with_standard_attention(tower), spec))
         optimized = optimize_standard(stages.graph)
     else:
         stages.float_graph("onnx", image_graph(with_fused_attention(tower), spec))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lowclip_export.fused_attention import SelfAttention, with_fused_attention
+from lowclip_export.fused_attention import SelfAttention, with_fused_attention, with_standard_attention
 from lowclip_export.graph import image_graph
 from lowclip_export.int8_matmul import product_inputs
 from lowclip_export.onnx_edit import run_graph
@@ -144,8 +144,23 @@ def test_smoothing_is_free_behind_normalizations_and_attention(tower_and_size: t
 
 
 def test_swin_quantizes_in_standard_operators_on_maps_of_tokens() -> None:
-    """Unfused Swin multiplies (N, H, W, C), whose channels are the last axis too."""
+    """timm's own Swin multiplies (N, H, W, C), whose channels are the last axis too."""
     model = optimize_standard(image_graph(swin(), PreprocessSpec(size_px=64)))
+    check_standard_int8(model)
+
+
+def test_swin_in_window_order_needs_no_fused_operator() -> None:
+    tower, feed = swin(), {"pixel_values": pixels(64)}
+    model = optimize_standard(image_graph(with_standard_attention(tower), PreprocessSpec(size_px=64)))
+    with torch.no_grad():
+        expected = tower(torch.from_numpy(feed["pixel_values"])).numpy()
+    ((found,),) = run_graph(model, [feed])
+    assert np.abs(found - expected).max() < TOLERANCE
+    assert Counter(node.op_type for node in model.graph.node)["Pad"] == 0
+    check_standard_int8(model)
+
+
+def check_standard_int8(model: onnx.ModelProto) -> None:
     feed = {"pixel_values": pixels(64)}
     recipe = image_recipes(model, "standard")[0]
     int8 = quantize_image(model, recipe, Calibration(model, lambda: [feed]))
