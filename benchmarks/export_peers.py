@@ -4,6 +4,7 @@ Each peer gets the same threads and calibration inputs and the settings that its
 graph is opened by the runtime's `TowerSession`, as a bundle is. Timing and figures are `export_bench.py`.
 """
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -188,9 +189,15 @@ class Worker:
             RuntimeError: the worker could not do it, or ended.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline() or '{"error": "it ended"}')
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:  # a broken pipe
+            line = ""
+        if not line:  # a crash inside a provider takes the process along
+            raise RuntimeError(f"the worker ended in {do} with status {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(f"the worker's {do} failed: {answer['error']}")
         return answer
@@ -206,7 +213,8 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):  # what was meant for a worker that crashed
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 

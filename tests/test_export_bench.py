@@ -102,8 +102,17 @@ def test_worker_opens_times_embeds_and_survives_a_bad_request(tmp_path: Path) ->
         worker.ask("close", name="x")
         with pytest.raises(RuntimeError, match="KeyError"):
             worker.ask("time", seconds=0.0, **request)
-    with pytest.raises((RuntimeError, ValueError)):
-        worker.ask("close", name="x")  # it has ended
+
+
+def test_a_worker_that_crashed_is_told_with_its_status(tmp_path: Path) -> None:
+    crashing = tmp_path / "python"
+    crashing.write_text("#!/bin/sh\nread line\nkill -ABRT $$\n", "utf-8")
+    crashing.chmod(0o755)
+    with (
+        Worker(crashing, tmp_path) as worker,
+        pytest.raises(RuntimeError, match="ended in open with status -6"),
+    ):
+        worker.ask("open", name="x")
 
 
 def test_worker_answers_every_line_even_one_that_is_not_json() -> None:
