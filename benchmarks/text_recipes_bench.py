@@ -86,7 +86,7 @@ def recipes(
     folder: Path,
 ) -> dict[str, onnx.ModelProto]:
     """Every recipe's graph, by name."""
-    optimized = optimize_text(graph, config)
+    optimized = optimize_text(copy.deepcopy(graph), config)
 
     def feeds() -> Iterator[dict[str, NDArray[np.int64]]]:
         for text in calibration:

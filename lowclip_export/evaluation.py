@@ -9,7 +9,7 @@ import onnx
 
 from lowclip_export.onnx_edit import Feed
 from lowclip_export.parity import compare
-from lowclip_export.stages import Embeddings, embed
+from lowclip_export.stages import Embeddings, embed, embed_by_torch
 from lowclip_runtime.errors import DatasetError, ImageError
 from lowclip_runtime.evaluate import both_directions, distinct_images
 from lowclip_runtime.pairs import Pair
@@ -17,49 +17,42 @@ from lowclip_runtime.preprocess import preprocess
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import PreprocessSpec
 from lowclip_runtime.text import Tokenizer
+from lowclip_train.checkpoint import Checkpoint
 
 _BATCH = 16
 
 
 class RetrievalTest:
-    """Retrieval on pairs, before quantization and after.
+    """Retrieval on pairs, by the torch towers of a checkpoint and by any graphs.
 
     Args:
         images: the folder of the pairs' images.
-        image_graph, text_graph: the fp32 towers, run once.
 
     Raises:
         DatasetError: an image is missing or cannot be read.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[Pair],
-        images: Path,
-        spec: PreprocessSpec,
-        tokenizer: Tokenizer,
-        image_graph: onnx.ModelProto,
-        text_graph: onnx.ModelProto,
-    ) -> None:
+    def __init__(self, pairs: Sequence[Pair], images: Path, checkpoint: Checkpoint) -> None:
         self._pairs = pairs
         self._gallery = distinct_images(pairs)
         self._paths = existing_images(pairs, images)
-        self._spec, self._tokenizer = spec, tokenizer
-        self._image_graph, self._text_graph = image_graph, text_graph
-        self._images_before = embed(image_graph, _image_feeds(self._paths, spec))  # (G, D)
-        self._texts_before = embed(text_graph, self._text_feeds())  # (Q, D)
+        self._spec = checkpoint.manifest.preprocess
+        self._tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.manifest.text)
+        model = checkpoint.model
+        self._images_before = embed_by_torch(model.image_tower, self._image_feeds())  # (G, D)
+        self._texts_before = embed_by_torch(model.text_tower, self._text_feeds())  # (Q, D)
 
     def image_drop(self, graph: onnx.ModelProto) -> float:
         """Points of R@10, text → image, that an image tower costs; the mean over the languages."""
-        return self._drop(self._images(graph), self._texts_before)
+        return self._drop(embed(graph, self._image_feeds()), self._texts_before)
 
     def text_drop(self, graph: onnx.ModelProto) -> float:
         """The same of a text tower."""
-        return self._drop(self._images_before, self._texts(graph))
+        return self._drop(self._images_before, embed(graph, self._text_feeds()))
 
     def result(self, image_graph: onnx.ModelProto, text_graph: onnx.ModelProto) -> dict[str, Any]:
         """For each language: gallery, queries, metrics `before` and `after`; and parity on these items."""
-        images, texts = self._images(image_graph), self._texts(text_graph)
+        images, texts = embed(image_graph, self._image_feeds()), embed(text_graph, self._text_feeds())
         before = self._metrics(self._images_before, self._texts_before)
         after = self._metrics(images, texts)
         result: dict[str, Any] = {}
@@ -89,6 +82,9 @@ class RetrievalTest:
             found[lang] = both_directions(some, images[places], texts[rows])
         return found
 
+    def _image_feeds(self) -> Iterator[Feed]:
+        return _image_feeds(self._paths, self._spec)
+
     def _text_feeds(self) -> Iterator[Feed]:
         return _text_feeds([pair.caption for pair in self._pairs], self._tokenizer)
 
@@ -97,14 +93,6 @@ class RetrievalTest:
         for i, pair in enumerate(self._pairs):
             rows.setdefault(pair.lang, []).append(i)
         return rows
-
-    def _images(self, graph: onnx.ModelProto) -> Embeddings:
-        if graph is self._image_graph:
-            return self._images_before
-        return embed(graph, _image_feeds(self._paths, self._spec))
-
-    def _texts(self, graph: onnx.ModelProto) -> Embeddings:
-        return self._texts_before if graph is self._text_graph else embed(graph, self._text_feeds())
 
 
 def _recall_at_10(metrics: dict[str, Any]) -> float:

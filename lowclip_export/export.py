@@ -1,10 +1,12 @@
 """`export()`: from a checkpoint to a bundle. The spine; each step has its own file."""
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from lowclip_export.auto import Drop
 from lowclip_export.bundle_writer import refuse_to_replace, write_bundle
 from lowclip_export.calibration import Samples, made_up_samples, read_samples
 from lowclip_export.dims import with_first_dims
@@ -16,7 +18,6 @@ from lowclip_export.trim import trim_checkpoint
 from lowclip_runtime.bundle import BundleManifest
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.pairs import Pair, read_pairs
-from lowclip_runtime.text import Tokenizer
 from lowclip_train.checkpoint import Checkpoint, load_checkpoint
 from lowclip_train.progress import say
 from lowclip_train.starting_model import read_corpora
@@ -93,13 +94,17 @@ def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> B
     calibration, parity = _samples(opened, options)
     with tempfile.TemporaryDirectory(prefix="lowclip-export-") as work:
         opened = _trimmed(opened, options, Path(work), eval_pairs)
-        image = float_image_tower(opened, calibration, parity, options.operators)
-        text = float_text_tower(opened, calibration, parity, options.operators)
-        test = _retrieval_test(opened, image, text, options, eval_pairs)
-        finished_image, finished_text = _quantized(image, text, options, test)
-        evaluation = _evaluation(finished_image, finished_text, options, test)
+        test = _retrieval_test(opened, options, eval_pairs)
+        # one tower at a time: the graphs of a large one take gigabytes
+        image = _quantized(
+            float_image_tower, opened, calibration, parity, options, test.image_drop if test else None
+        )
+        text = _quantized(
+            float_text_tower, opened, calibration, parity, options, test.text_drop if test else None
+        )
+        evaluation = _evaluation(image, text, options, test)
         manifest = write_bundle(
-            out, opened, finished_image, finished_text,
+            out, opened, image, text,
             name=options.name or opened.manifest.name, evaluation=evaluation, overwrite=options.overwrite,
         )  # fmt: skip
     say(f"{out}: {sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f} MB")
@@ -143,26 +148,23 @@ def _trimmed(opened: Checkpoint, options: ExportOptions, work: Path, eval_pairs:
     return trimmed
 
 
-def _retrieval_test(
-    opened: Checkpoint, image: FloatTower, text: FloatTower, options: ExportOptions, pairs: list[Pair]
-) -> RetrievalTest | None:
+def _retrieval_test(opened: Checkpoint, options: ExportOptions, pairs: list[Pair]) -> RetrievalTest | None:
     if options.eval_pairs is None:
         return None
-    images = _eval_images(options, options.eval_pairs)
-    tokenizer = Tokenizer(opened.tokenizer_path, opened.manifest.text)
-    return RetrievalTest(pairs, images, opened.manifest.preprocess, tokenizer, image.graph, text.graph)
+    return RetrievalTest(pairs, _eval_images(options, options.eval_pairs), opened)
 
 
 def _quantized(
-    image: FloatTower, text: FloatTower, options: ExportOptions, test: RetrievalTest | None
-) -> tuple[ExportedTower, ExportedTower]:
-    """Each tower may cost half of what both together may."""
-    share = options.max_drop if test is None else options.max_drop / 2
-    image_drop, text_drop = (None, None) if test is None else (test.image_drop, test.text_drop)
-    return (
-        quantized_tower(image, options.quantize, share, image_drop),
-        quantized_tower(text, options.quantize, share, text_drop),
-    )
+    make: Callable[[Checkpoint, Samples, Samples, Operators], FloatTower],
+    opened: Checkpoint,
+    calibration: Samples,
+    parity: Samples,
+    options: ExportOptions,
+    drop: Drop | None,
+) -> ExportedTower:
+    """One tower; of the points of R@10 that both together may cost, each may cost half."""
+    tower = make(opened, calibration, parity, options.operators)
+    return quantized_tower(tower, options.quantize, options.max_drop / (2 if drop else 1), drop)
 
 
 def _evaluation(

@@ -35,7 +35,8 @@ def int8_convolutions(
 ) -> onnx.ModelProto:
     """Quantize everything up to the pooled features; the projection stays float."""
     model = _with_pooling_operators(_with_node_names(onnx.shape_inference.infer_shapes(model)))
-    nodes = [node for node in quantized_nodes(model) if node.output[0] not in recipe.keep_float]
+    kept = {*recipe.keep_float, *(_stem(model) if recipe.float_stem else ())}
+    nodes = [node for node in quantized_nodes(model) if node.output[0] not in kept]
     statistics = calibration.of(_activations(model, nodes))
     ranges = _ranges(nodes, statistics, recipe)
     rounded, overrides = _rounded_weights(model, {node.output[0] for node in nodes}, statistics, recipe)
@@ -82,6 +83,12 @@ def quantized_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [
         node for node in model.graph.node if node.op_type in _QUANTIZED and node.input[0] in four_dimensional
     ]
+
+
+def _stem(model: onnx.ModelProto) -> list[str]:
+    """Outputs of the convolutions that read the pixels."""
+    pixels = {one.name for one in model.graph.input}
+    return [node.output[0] for node in model.graph.node if node.op_type == "Conv" and node.input[0] in pixels]
 
 
 def weight_limit(recipe: ConvRecipe, weights_shape: tuple[int, ...], groups: int) -> int:

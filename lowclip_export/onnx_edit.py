@@ -6,7 +6,7 @@ Which nodes to replace by what is the caller's business.
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -147,14 +147,21 @@ def run_graph(
     """Run the model on each feed; `outputs` may name inner tensors too, by default the graph's own."""
     graph_outputs = [one.name for one in model.graph.output]
     inner = [name for name in outputs if name not in graph_outputs]
-    if inner:
-        model = copy.deepcopy(model)
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     session = ort.InferenceSession(
-        model.SerializeToString(), _session_options(), providers=["CPUExecutionProvider"]
+        _with_outputs(model, inner), _session_options(), providers=["CPUExecutionProvider"]
     )
     for feed in feeds:
         yield session.run(list(outputs) or graph_outputs, dict(feed))
+
+
+def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> bytes:
+    """The serialized model with more outputs; the model itself is as before, and no copy of it was made."""
+    count = len(model.graph.output)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    try:
+        return cast(bytes, model.SerializeToString())
+    finally:
+        del model.graph.output[count:]
 
 
 def _session_options() -> ort.SessionOptions:

@@ -1,9 +1,10 @@
 """Graph optimizations that change no result beyond rounding: folded constants and paddings, fused attention.
 
-Batch normalization is folded into convolutions by the exporter already. Quantizing is `quantize.py`.
+Batch normalization is folded into convolutions by the exporter already. Quantizing is `quantize.py`. All of
+these functions use up the model they are given: a copy of a large one is most of a gigabyte.
 """
 
-import copy
+import gc
 import logging
 from typing import Any
 
@@ -18,7 +19,7 @@ def optimize_image(model: onnx.ModelProto) -> onnx.ModelProto:
 
     `SAME` padding, which the exporter computes at run time, becomes an attribute of the convolutions.
     """
-    slim = _slim(copy.deepcopy(model))
+    slim = _slim(model)
     if not any(node.op_type == "LayerNormalization" for node in slim.graph.node):
         return slim
     fused = fuse_residuals(_fused(slim, "vit", heads=0, width=0, attention=False, skip_layer_norm=False))
@@ -35,12 +36,12 @@ def optimize_text(model: onnx.ModelProto, config: dict[str, Any]) -> onnx.ModelP
     """
     heads = int(config.get("num_attention_heads") or config.get("n_heads") or 0)
     width = int(config.get("hidden_size") or config.get("dim") or 0)
-    return _slim(_fused(copy.deepcopy(model), "bert", heads=heads, width=width))
+    return _slim(_fused(model, "bert", heads=heads, width=width))
 
 
 def optimize_standard(model: onnx.ModelProto) -> onnx.ModelProto:
     """Fold what can be folded and keep to the operators of the ONNX standard."""
-    return _slim(copy.deepcopy(model))
+    return _slim(model)
 
 
 def _fused(
@@ -71,9 +72,11 @@ def _fused(
         optimization_options=options,
         opt_level=0,
     ).model
+    gc.collect()  # the optimizer's objects refer to each other in circles, and hold copies of the weights
     return fused
 
 
 def _slim(model: onnx.ModelProto) -> onnx.ModelProto:
     slim: onnx.ModelProto = onnxslim.slim(model)
+    gc.collect()  # as above
     return slim

@@ -30,6 +30,9 @@ class ConvRecipe:
         ranges: how the range of an activation is chosen (`quantization_math.activation_range`).
         percentile: share of the activations inside their range, on each side, where `ranges` says so.
         weight_limit, depthwise_weight_limit: largest absolute integer weight.
+        float_stem: leave the first convolution float. It has few inputs, each worth much: on the shipped
+            EfficientNet-Lite0 that halves the error (1 - cosine 0.0048 → 0.0027) in the same time, and pixels
+            that differ by a float's last bit, as other clients' do, cannot fall on two integers.
         bias_correction: move biases by what weight rounding shifts each channel on average.
         keep_float: outputs of the nodes that are not quantized.
         operators: which ones the integers are computed by.
@@ -40,6 +43,7 @@ class ConvRecipe:
     percentile: float = 99.99
     weight_limit: int = NEVER_SATURATES
     depthwise_weight_limit: int = FULL_RANGE
+    float_stem: bool = True
     bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
     operators: Operators = "onnxruntime"

@@ -25,10 +25,9 @@ Feeds = Callable[[int], Iterable[Feed]]
 
 @dataclass(frozen=True)
 class ExportedTower:
-    """A finished tower: its graph, the fp32 graph before quantization, and how each stage agreed."""
+    """A finished tower: its graph, and how each stage agreed."""
 
     final: onnx.ModelProto
-    reference: onnx.ModelProto
     precision: Precision
     recipe: dict[str, Any]
     parity: dict[str, Any]
@@ -53,9 +52,7 @@ class Stages:
 
     def torch(self, tower: nn.Module) -> None:
         """What all others must agree with."""
-        with torch.no_grad():
-            batches = [_forward(tower, feed) for feed in self.feeds(self.batch_size)]
-        self._first = self._last = np.concatenate(batches)
+        self._first = self._last = embed_by_torch(tower, self.feeds(self.batch_size))
 
     def float_graph(self, stage: str, graph: onnx.ModelProto) -> None:
         """A stage that must agree with the one before but for rounding.
@@ -84,14 +81,12 @@ class Stages:
         """The samples' embeddings (N, D) by any graph of this tower."""
         return embed(graph, self.feeds(batch_size or self.batch_size))
 
-    def finished(
-        self, reference: onnx.ModelProto, precision: Precision, recipe: dict[str, Any]
-    ) -> ExportedTower:
+    def finished(self, precision: Precision, recipe: dict[str, Any]) -> ExportedTower:
         """The tower as the last stage left it."""
         self._parity["whole"] = to_dict(compare(self._first, self._last))
         alone = self.embed(self.graph, 1)
         self._parity["batch_invariance"] = {"max_abs_difference": float(np.abs(alone - self._last).max())}
-        return ExportedTower(self.graph, reference, precision, recipe, self._parity)
+        return ExportedTower(self.graph, precision, recipe, self._parity)
 
 
 def embed(model: onnx.ModelProto, feeds: Iterable[Feed]) -> Embeddings:
@@ -99,6 +94,8 @@ def embed(model: onnx.ModelProto, feeds: Iterable[Feed]) -> Embeddings:
     return np.concatenate([embeddings for (embeddings,) in run_graph(model, feeds)])
 
 
-def _forward(tower: nn.Module, feed: Feed) -> Embeddings:
-    embeddings = tower(*(torch.from_numpy(array) for array in feed.values()))
-    return cast(Embeddings, embeddings.numpy())
+def embed_by_torch(tower: nn.Module, feeds: Iterable[Feed]) -> Embeddings:
+    """The same by the torch tower."""
+    with torch.no_grad():
+        batches = [tower(*map(torch.from_numpy, feed.values())).numpy() for feed in feeds]
+    return cast(Embeddings, np.concatenate(batches))

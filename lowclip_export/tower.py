@@ -104,14 +104,14 @@ def quantized_tower(
     """
     graph, stages = tower.graph, tower.stages
     if quantize == "none":
-        return stages.finished(graph, "fp32", {})
+        return stages.finished("fp32", {})
     if quantize == "fp16":
         stages.compared("fp16", half_precision(graph))
-        return stages.finished(graph, "fp16", {})
+        return stages.finished("fp16", {})
     if quantize == "int8":
         recipe = tower.recipes[0]
         stages.compared("int8", tower.make(recipe))
-        return stages.finished(graph, "int8", to_dict(recipe))
+        return stages.finished("int8", to_dict(recipe))
     found = search(
         tower.recipes,
         tower.make,
@@ -122,9 +122,9 @@ def quantized_tower(
         kind=stages.kind,
     )
     if found.graph is None:
-        return stages.finished(graph, "fp32", found.report)
+        return stages.finished("fp32", found.report)
     stages.compared("int8", found.graph)
-    return stages.finished(graph, "int8", found.report)
+    return stages.finished("int8", found.report)
 
 
 def cosine_drop(tower: FloatTower) -> Drop:

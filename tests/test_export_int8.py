@@ -64,7 +64,7 @@ def quantized_convolution(
 ) -> onnx.ModelProto:
     return int8_convolutions(
         conv_graph(weights, groups),
-        ConvRecipe(ranges="min-max"),
+        ConvRecipe(ranges="min-max", float_stem=False),
         calibrated(conv_graph(weights, groups), pixels),
     )
 
@@ -107,6 +107,20 @@ def test_a_depthwise_convolution_uses_the_full_range_and_is_exact():
     assert np.abs(stored.astype(int)).max() == FULL_RANGE
 
 
+def test_the_convolution_that_reads_the_pixels_stays_float_unless_told():
+    weights = np.full((16, 1, 3, 3), 0.01, np.float32)
+    model = conv_graph(weights, 16)
+    made = {
+        told: int8_convolutions(
+            model, ConvRecipe(float_stem=told), calibrated(model, np.ones((2, 16, 8, 8), np.float32))
+        )
+        for told in (True, False)
+    }
+    ops = {told: {node.op_type for node in one.graph.node} for told, one in made.items()}
+    assert "Conv" in ops[True] and "QLinearConv" not in ops[True]
+    assert "Conv" not in ops[False] and "QLinearConv" in ops[False]
+
+
 def test_grouped_but_not_depthwise_convolutions_stay_under_the_limit():
     recipe = ConvRecipe()
     assert weight_limit(recipe, (16, 1, 3, 3), 16) == FULL_RANGE
@@ -124,7 +138,7 @@ def test_bias_correction_brings_the_mean_output_back():
     ((reference,),) = run_graph(model, [{"x": pixels}])
     errors = {}
     for corrected in (False, True):
-        recipe = ConvRecipe(bias_correction=corrected, ranges="min-max")
+        recipe = ConvRecipe(bias_correction=corrected, ranges="min-max", float_stem=False)
         ((found,),) = run_graph(int8_convolutions(model, recipe, calibrated(model, pixels)), [{"x": pixels}])
         errors[corrected] = np.abs((found - reference).mean(0)).mean()
     assert errors[True] < 0.5 * errors[False]
