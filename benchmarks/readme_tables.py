@@ -6,6 +6,7 @@ python benchmarks/readme_tables.py          # rewrites README.md; a test checks 
 import json
 from typing import Any
 
+from export_table import export_table
 from result_file import RESULTS
 
 README = RESULTS.parents[1] / "README.md"
@@ -26,11 +27,14 @@ def main() -> None:
 
 def with_tables(text: str) -> str:
     """`text` with every generated table as the result files have it."""
-    for name, table in (("quality", _quality), ("footprint", _footprint)):
+    tables = {"quality": _quality, "footprint": _footprint, "index": _index, "vocabulary": _vocabulary}
+    made = {name: table(_result(name)) for name, table in tables.items()}
+    made["export"] = export_table(RESULTS / "export")
+    for name, table in made.items():
         opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, rest = text.split(opening, 1)
         after = rest.split(closing, 1)[1]
-        text = before + opening + table(_result(name)) + closing + after
+        text = before + opening + table + closing + after
     return text
 
 
@@ -72,6 +76,45 @@ def _footprint(result: dict[str, Any]) -> str:
     lines = ["| what | |", "|---|---|"]
     lines += [f"| {r['case']}: {r['metric']} | {r['ours']:.3g} {r['unit']} |" for r in result["rows"]]
     return "\n".join([*lines, "", f"Measured: {_where(result)}.", ""])
+
+
+def _index(result: dict[str, Any]) -> str:
+    """Of each way to hold vectors: what is found, what is kept in memory, how long a search takes."""
+    of = {(r["case"], r["metric"]): {"int8": r["ours"], **r["peers"]} for r in result["rows"]}
+    large, test = (
+        "drawn vectors in 2000 clusters, gallery 100000",
+        "flickr8k test photos, az captions, gallery 970",
+    )
+    lines = [
+        "| dims | vectors | R@10, Flickr8k test, Azerbaijani (gallery 970) | bytes a vector in memory | "
+        "search of 100,000, ms |",
+        "|---|---|---|---|---|",
+    ]
+    for dims in (256, 128, 64):
+        for kind in ("float32", "int8", "binary"):
+            recall = of[f"{test}, {dims} dims", "R@10, caption to photo"][kind]
+            held = of[f"{large}, {dims} dims", "what a search scans, kept in memory"][kind]
+            taken = of[f"{large}, {dims} dims", "search, median"][kind]
+            lines.append(f"| {dims} | {kind} | {recall:.3f} | {held:.0f} | {taken:.1f} |")
+    return "\n".join([*lines, "", f"Measured: {_where(result)}.", ""])
+
+
+def _vocabulary(result: dict[str, Any]) -> str:
+    case = "mbert, cased, with word list"
+    of = {r["metric"]: r for r in result["rows"] if r["case"] == case}
+    rows = of["rows kept"]
+    lines = [
+        f"mBERT, {rows['peers']['whole']:,} → {rows['ours']:,} rows; re-segmented and unknown of held-out text:",
+        "",
+    ]
+    for metric, r in of.items():
+        if "running words" in metric:
+            name = metric.split(",")[0]
+            unknown = of[f"{name}: unknown tokens"]
+            lines.append(
+                f"- {metric} {r['ours']:.2f} %, unknown {unknown['peers']['whole']:.2f} → {unknown['ours']:.2f} %"
+            )
+    return "\n".join([*lines, ""])
 
 
 def _where(result: dict[str, Any]) -> str:

@@ -29,9 +29,10 @@ class GraphEdit:
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = copy.deepcopy(model)
+        self.model = _without_constants(model)
         self.old_nodes = list(self.model.graph.node)
-        self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        # the given model's own tensors: they are replaced, never changed, and copied once, by `finish`
+        self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self._nodes: list[onnx.NodeProto] = []
         self._made: set[str] = set()
 
@@ -70,12 +71,20 @@ class GraphEdit:
         del graph.node[:]
         graph.node.extend(self._nodes)
         used = {name for node in self._nodes for name in node.input} | {one.name for one in graph.output}
-        del graph.initializer[:]
         graph.initializer.extend(tensor for name, tensor in self._constants.items() if name in used)
-        del graph.value_info[:]
         if CONTRIB not in {one.domain for one in self.model.opset_import}:
             self.model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
         return self.model
+
+
+def _without_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of all but the weights and what is known of inner shapes."""
+    copied = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = model.graph
+    copied.graph.CopyFrom(
+        onnx.GraphProto(name=graph.name, node=graph.node, input=graph.input, output=graph.output)
+    )
+    return copied
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
