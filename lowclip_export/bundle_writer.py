@@ -1,13 +1,13 @@
 """Writes a bundle's folder: whole or not at all, and never over something that is not a bundle."""
 
 import json
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lowclip_export.golden import write_golden
 from lowclip_export.hf_files import write_hf_files
+from lowclip_export.hf_tokenizer import write_bundle_tokenizer
 from lowclip_export.model_card import model_card
 from lowclip_export.onnx_edit import save_graph
 from lowclip_export.stages import ExportedTower
@@ -63,8 +63,9 @@ def write_bundle(
         image_tower = _write_tower(folder, "vision_model", image, external=False)
         # memory-mapped weights load the text tower three times faster; the image tower gains nothing
         text_tower = _write_tower(folder, "text_model", text, external=True)
-        shutil.copyfile(checkpoint.tokenizer_path, folder / TOKENIZER_NAME)
-        write_hf_files(folder, source.model, source.preprocess, source.text)
+        write_bundle_tokenizer(checkpoint.tokenizer_path, folder / TOKENIZER_NAME, source.text)
+        towers = (image_tower, text_tower)
+        write_hf_files(folder, source.model, source.preprocess, source.text, towers)
         golden = write_golden(
             folder, image_tower.file, text_tower.file, source.preprocess, source.text, image.precision
         )

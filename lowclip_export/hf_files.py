@@ -1,13 +1,15 @@
 """The files by which Hugging Face clients open a bundle: model, preprocessor and tokenizer configs.
 
-They cannot say everything ours do (Azerbaijani lowercasing, a text prefix), so `config.json` repeats our
-specs under `lowclip`, and the model card says what such a client must do itself.
+Normalization is in `tokenizer.json` itself (`hf_tokenizer.py`). What the configs cannot say of ours `config.json`
+repeats under `lowclip`; under `transformers.js_config` it names the files that transformers.js should load.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lowclip_runtime.bundle import Tower
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 from lowclip_train.model import ModelConfig
@@ -15,9 +17,12 @@ from lowclip_train.model import ModelConfig
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
 
 
-def write_hf_files(folder: Path, model: ModelConfig, preprocess: PreprocessSpec, text: TextSpec) -> None:
-    """Write the three configs into the bundle's folder, where `tokenizer.json` must be already."""
-    _write(folder / "config.json", model_config(model, preprocess, text))
+def write_hf_files(
+    folder: Path, model: ModelConfig, preprocess: PreprocessSpec, text: TextSpec, towers: Sequence[Tower]
+) -> None:
+    """Write the three configs into the bundle's folder, where `tokenizer.json` and the towers must be already."""
+    config = {**model_config(model, preprocess, text), "transformers.js_config": js_config(folder, towers)}
+    _write(folder / "config.json", config)
     _write(folder / "preprocessor_config.json", preprocessor_config(preprocess))
     special = json.loads((folder / "tokenizer.json").read_text("utf-8")).get("added_tokens") or []
     _write(folder / "tokenizer_config.json", tokenizer_config(text, special))
@@ -49,6 +54,17 @@ def model_config(model: ModelConfig, preprocess: PreprocessSpec, text: TextSpec)
     }
 
 
+def js_config(folder: Path, towers: Sequence[Tower]) -> dict[str, Any]:
+    """By file stem: the precision, which is the file's suffix, and how many files of external data there are."""
+    stems = {Path(tower.file).stem.removesuffix(f"_{tower.precision}"): tower for tower in towers}
+    return {
+        "dtype": {stem: tower.precision for stem, tower in stems.items()},
+        "use_external_data_format": {
+            stem: int((folder / f"{tower.file}_data").exists()) for stem, tower in stems.items()
+        },
+    }
+
+
 def preprocessor_config(spec: PreprocessSpec) -> dict[str, Any]:
     """What CLIP's image processor must do to give the same `pixel_values`."""
     squash = spec.resize_mode == "squash"
@@ -75,6 +91,7 @@ def tokenizer_config(spec: TextSpec, special: list[dict[str, Any]]) -> dict[str,
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": spec.max_tokens,
+        "model_input_names": ["input_ids", "attention_mask"],  # else transformers makes token_type_ids too
         "padding_side": "right",
     }
     return config if padding is None else {**config, "pad_token": padding}

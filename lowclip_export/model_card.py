@@ -1,7 +1,10 @@
 """The bundle's README.md: what the model is, how good it is, what export cost, and its limits."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from lowclip_export.graph import OPSET
+from lowclip_export.hf_tokenizer import differences
 from lowclip_runtime.bundle import BundleManifest
 
 _METRICS = ("R@1", "R@5", "R@10", "mAP", "median_rank")
@@ -37,18 +40,52 @@ def _use(manifest: BundleManifest) -> str:
     notes = [
         f"`onnx` graphs: `pixel_values` (N, 3, {spec.size_px}, {spec.size_px}) → `image_embeds`; "
         f"`input_ids`, `attention_mask` (N, L up to {text.max_tokens}) → `text_embeds`. Both of unit norm.",
-        "The graphs use operators of onnxruntime's `com.microsoft` domain where fusion or int8 needs them.",
+        f"ONNX opset {OPSET}; {_domains(manifest)}.",
     ]
-    if text.prefix:
-        notes.append(f"Other clients than LowCLIP must put `{text.prefix}` before every text themselves.")
-    if text.lowercase != "none":
-        notes.append("They must also lowercase by Azerbaijani rules: İ → i, and I → ı in Azerbaijani text.")
     code = (
         "```python\nfrom lowclip_runtime import LowClip\n\n"
         'clip = LowClip.open("THIS FOLDER")\n'
         'clip.embed_images(["photo.jpg"]) @ clip.embed_texts(["dənizdə üzən it"]).T\n```\n'
     )
-    return "## Use\n\n" + code + "\n" + "\n".join(f"- {note}" for note in notes) + "\n"
+    return f"## Use\n\n{code}\n{_bullets(notes)}\n{_other_clients(manifest)}"
+
+
+def _other_clients(manifest: BundleManifest) -> str:
+    size_px = manifest.preprocess.size_px
+    code = (
+        "```js\n"
+        "import { AutoProcessor, AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection, "
+        'RawImage }\n  from "@huggingface/transformers";\n\n'
+        "const tokenizer = await AutoTokenizer.from_pretrained(FOLDER);\n"
+        "const textModel = await CLIPTextModelWithProjection.from_pretrained(FOLDER);\n"
+        'const inputs = tokenizer(["dənizdə üzən it"], { padding: true, truncation: true });\n'
+        "const { text_embeds } = await textModel(inputs);\n"
+        "const processor = await AutoProcessor.from_pretrained(FOLDER);\n"
+        "const visionModel = await CLIPVisionModelWithProjection.from_pretrained(FOLDER);\n"
+        'const { image_embeds } = await visionModel(await processor(await RawImage.read("photo.jpg")));\n```\n'
+    )
+    told = [
+        *differences(manifest.text),
+        f"A photo is resized by the client's own filter; one of {size_px} × {size_px} pixels is taken as it is.",
+    ]
+    return (
+        "## Other clients\n\n"
+        "transformers.js, onnxruntime-node and optimum-onnx (`ORTModelForCustomTasks`, with `subfolder` and "
+        "`file_name`) give the same embeddings. `tokenizer.json` does all of LowCLIP's normalization (typographic "
+        "marks, lower case, prefix), and `config.json` names the files for transformers.js: leave its `dtype` out."
+        f"\n\n{code}\nThey differ from LowCLIP in this:\n\n{_bullets(told)}"
+    )
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def _domains(manifest: BundleManifest) -> str:
+    operators = {tower.recipe.get("operators") for tower in (manifest.image_tower, manifest.text_tower)}
+    if operators == {"standard"}:
+        return "operators of the ONNX standard only, int8 as QDQ pairs"
+    return "operators of onnxruntime's `com.microsoft` domain where fusion or int8 needs them"
 
 
 def _evaluation(evaluation: dict[str, Any]) -> str:
