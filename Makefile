@@ -36,7 +36,7 @@ $(INTEROP)/node.done: tests/interop/package.json tests/interop/package-lock.json
 $(INTEROP)/optimum.done: tests/interop/optimum-constraints.txt
 	$(PYTHON) -m venv $(INTEROP)/optimum
 	$(INTEROP)/optimum/bin/python -m pip install --quiet --disable-pip-version-check -c $< torch==2.13.0
-	$(INTEROP)/optimum/bin/python -m pip install --quiet --disable-pip-version-check -c $< "optimum-onnx[onnxruntime]"
+	$(INTEROP)/optimum/bin/python -m pip install --quiet --disable-pip-version-check -c $< "optimum-onnx[onnxruntime]" Pillow
 	touch $@
 
 $(VENV)/bin/python:

@@ -1,0 +1,277 @@
+"""What `lowclip-export` does with bad input, a full disk and a kill: one sentence, OUT as it was, nothing left."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tiny_checkpoint import write_noise_pairs, write_tiny_checkpoint
+
+from lowclip_export.cli import main
+from lowclip_runtime.verify import verify_bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+Spoil = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("refusals")
+    write_tiny_checkpoint(folder / "checkpoint")
+    write_noise_pairs(folder / "photos", 4)
+    return folder
+
+
+def write_old_bundle(folder: Path) -> Path:
+    """What --overwrite takes for a bundle; its content is all that these tests look at."""
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"image_tower": "old"}')
+    (folder / "onnx/vision_model.onnx").write_bytes(b"old" * 99)
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, hidden or not."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(tmp_path: Path, checkpoint: Path, reason: str, *options: object) -> None:
+    """Refused in one line that tells `reason`, into a new OUT and over an existing one, and both stay as they are."""
+    places = tmp_path / "places"
+    old = write_old_bundle(places / "old")
+    before = content(places)
+    for out, overwrite in ((places / "new", ()), (old, ("--overwrite",))):
+        arguments = [str(one) for one in (checkpoint, out, *options, *overwrite)]
+        result = CliRunner().invoke(main, arguments)
+        lines = result.stderr.splitlines()
+        assert (result.exit_code, len(lines), result.stdout) == (1, 1, ""), result.output
+        assert lines[0].startswith("Error: ") and reason in lines[0]
+        assert "Traceback" not in result.output
+        assert isinstance(result.exception, SystemExit)
+        assert content(places) == before
+
+
+NOT_CHECKPOINTS: dict[str, tuple[Spoil, str]] = {
+    "missing": (lambda folder: None, "is not a checkpoint"),
+    "empty": (lambda folder: folder.mkdir(), "is not a checkpoint"),
+    "a file": (lambda folder: folder.write_text("weights"), "is not a checkpoint"),
+    "a bundle": (write_old_bundle, "is not a checkpoint's manifest"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_CHECKPOINTS)
+def test_what_is_no_checkpoint(tmp_path: Path, kind: str) -> None:
+    make, reason = NOT_CHECKPOINTS[kind]
+    make(tmp_path / "given")
+    assert_refused(tmp_path, tmp_path / "given", reason, "--quantize", "none")
+
+
+def flip_last_byte(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+
+def change_model(folder: Path, key: str, value: object) -> None:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text("utf-8"))
+    manifest["model"][key] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+
+
+SPOILT: dict[str, tuple[Spoil, str]] = {
+    "weights changed": (lambda f: flip_last_byte(f / "model.safetensors"), "model.safetensors is damaged"),
+    "tokenizer changed": (lambda f: flip_last_byte(f / "tokenizer.json"), "tokenizer.json is damaged"),
+    "weights missing": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "manifest cut off": (
+        lambda f: (f / "manifest.json").write_text('{"sch'),
+        "is not a checkpoint's manifest",
+    ),
+    "unknown image tower": (lambda f: change_model(f, "image_encoder", "resnet51"), "'resnet51'"),
+    "unknown text tower": (lambda f: change_model(f, "text_encoder", {"model_type": "brt"}), "brt"),
+    "nameless text tower": (lambda f: change_model(f, "text_encoder", {}), "not a text encoder"),
+    "other dims": (lambda f: change_model(f, "dims", 48), "does not fit its manifest"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_spoilt_checkpoint(work: Path, tmp_path: Path, kind: str) -> None:
+    spoil, reason = SPOILT[kind]
+    spoil(shutil.copytree(work / "checkpoint", tmp_path / "given"))
+    assert_refused(tmp_path, tmp_path / "given", reason, "--quantize", "none")
+
+
+NO_IMAGES: dict[str, tuple[Spoil, str]] = {
+    "missing": (lambda path: None, "given"),
+    "empty": (lambda path: path.mkdir(), "nothing to calibrate on"),
+    "other files": (lambda path: (path.mkdir(), (path / "a.txt").write_text("a")), "nothing to calibrate on"),
+    "no real images": (
+        lambda path: (path.mkdir(), (path / "a.jpg").write_text("a")),
+        "nothing to calibrate on",
+    ),
+    "pairs of missing images": (
+        lambda path: path.write_text("image\tcaption\na.jpg\tit\n"),
+        "to calibrate on",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_calibration_without_images(work: Path, tmp_path: Path, kind: str) -> None:
+    make, reason = NO_IMAGES[kind]
+    make(tmp_path / "given")
+    assert_refused(tmp_path, work / "checkpoint", reason, "--calibration", tmp_path / "given")
+
+
+def test_int8_without_calibration(work: Path, tmp_path: Path) -> None:
+    assert_refused(tmp_path, work / "checkpoint", "--calibration")
+
+
+def test_an_out_that_may_not_be_replaced(work: Path, tmp_path: Path) -> None:
+    write_old_bundle(tmp_path / "bundle")
+    (tmp_path / "file").write_text("a person's")
+    before = content(tmp_path)
+    for out, options in (("bundle", ()), ("file", ()), ("file", ("--overwrite",))):
+        arguments = [str(work / "checkpoint"), str(tmp_path / out), "--quantize", "none", *options]
+        result = CliRunner().invoke(main, arguments)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
+        assert content(tmp_path) == before
+
+
+# Exports again and again, each time in a child of one process, which has imported everything once. The child of
+# "limit N" may write no file of more than N bytes; that of "kill WHAT" is killed before the first file operation
+# on the folder written aside whose event or arguments hold WHAT. Reads [OUT, job, value] and prints {"status",
+# "errors"}, one a line.
+IN_CHILDREN = """
+import json, os, resource, signal, sys
+import lowclip_export.export
+from lowclip_export.cli import main
+
+def kill_before(what):
+    def hook(event, arguments):
+        told = " ".join([event, *map(str, arguments)])
+        if what in told and (".lowclip-" in told or event.startswith("ctypes")):
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+for line in sys.stdin:
+    out, job, value = json.loads(line)
+    errors = out + ".errors"
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        if job == "kill":
+            kill_before(value)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (value, value))
+        try:
+            main([sys.argv[1], out, "--quantize", "none", "--overwrite"], prog_name="lowclip-export")
+        except SystemExit as left:
+            sys.stderr.flush()
+            os._exit(left.code or 0)
+        os._exit(99)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps({"status": status, "errors": open(errors).read()}), flush=True)
+    os.remove(errors)
+"""
+
+
+@pytest.fixture
+def export_in_child(work: Path) -> Iterator[Callable[[Path, str, object], dict[str, Any]]]:
+    """(OUT, job, value) → what became of it."""
+    command = [sys.executable, "-c", IN_CHILDREN, str(work / "checkpoint")]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin and process.stdout
+
+        def export(out: Path, job: str, value: object) -> dict[str, Any]:
+            print(json.dumps([str(out), job, value]), file=process.stdin, flush=True)
+            result: dict[str, Any] = json.loads(next(line for line in process.stdout if line.startswith("{")))
+            return result
+
+        yield export
+        process.stdin.close()
+
+
+def assert_one_sentence(errors: str, reason: str) -> None:
+    """The last line is the error; those before it tell of the progress."""
+    *progress, last = errors.strip().splitlines()
+    assert last.startswith("Error: ") and reason in last
+    assert not any("Error" in line or "Traceback" in line for line in progress)
+
+
+@pytest.mark.slow
+def test_files_that_grow_too_large(
+    tmp_path: Path, export_in_child: Callable[[Path, str, object], dict[str, Any]]
+) -> None:
+    """A limit on the size of files fails in the same write as a full disk does, and needs no disk."""
+    old = write_old_bundle(tmp_path / "old")
+    before = content(tmp_path)
+    limit = 30_000  # bytes: less than the image tower's graph
+    for out in (old, tmp_path / "new"):
+        result = export_in_child(out, "limit", limit)
+        assert result["status"] == 1
+        assert_one_sentence(result["errors"], "File too large; free some space")
+    assert content(tmp_path) == before
+
+
+FILL_DISK = """
+mount -t tmpfs -o size=200k tmpfs "$1" && cp -r "$2" "$1/old" || exit 77
+for out in new old; do
+    "$3" -c "from lowclip_export.cli import main; main()" "$4" "$1/$out" --quantize none --overwrite
+    echo "status $?"
+done
+cd "$1" && find . -type f | sort && cmp manifest.json old/manifest.json 2>&1 | head -0; cat old/manifest.json
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk(work: Path, tmp_path: Path) -> None:
+    """A disk of 200 kB in a mount namespace of our own, which needs no privilege where the system allows it."""
+    old = write_old_bundle(tmp_path / "old")
+    (tmp_path / "disk").mkdir()
+    script = ["sh", "-c", FILL_DISK, "sh", tmp_path / "disk", old, sys.executable, work / "checkpoint"]
+    command = ["unshare", "--user", "--map-root-user", "--mount", *map(str, script)]
+    if not shutil.which("unshare"):
+        pytest.skip("needs unshare")
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if result.returncode != 0 and "status" not in result.stdout:
+        pytest.skip(f"no mount namespace here: {result.stderr.strip()}")
+    assert result.stdout.splitlines() == [
+        "status 1", "status 1", "./old/manifest.json", "./old/onnx/vision_model.onnx", '{"image_tower": "old"}',
+    ]  # fmt: skip
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 2 and "Traceback" not in result.stderr
+    for line, out in zip(errors, ("new", "old"), strict=True):
+        expected = f"Error: {tmp_path / 'disk' / out}: No space left on device; free some space"
+        assert line.startswith(expected)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_out_is_the_old_bundle_or_a_whole_new_one(
+    tmp_path: Path, export_in_child: Callable[[Path, str, object], dict[str, Any]]
+) -> None:
+    old, new = write_old_bundle(tmp_path / "old"), tmp_path / "new"
+    moments = [
+        (new, "onnx/text_model", "nothing"),  # one graph is on the disk
+        (new, "os.rename", "nothing"),  # all is on the disk, under another name
+        (old, "manifest.json", "old"),
+        (old, "renameat2", "old"),  # all is on the disk
+        (old, "shutil.rmtree", "new"),  # the names are swapped, the old bundle is not removed yet
+    ]
+    before = content(old)
+    for out, what, expected in moments:
+        result = export_in_child(out, "kill", what)
+        assert result["status"] == -9, (what, result)
+        if expected == "nothing":
+            assert not out.exists()
+        elif expected == "old":
+            assert content(old) == before
+        else:
+            verify_bundle(out)
+        left = [path.name for path in tmp_path.iterdir() if path.name.startswith(f".{out.name}.")]
+        assert len(left) == 1  # what the kill before this one left was removed
