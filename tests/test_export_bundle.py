@@ -169,7 +169,7 @@ def test_evaluation_is_before_and_after_for_each_language(int8_bundle: Path):
 
 def test_the_card_tells_what_other_clients_must_do(int8_bundle: Path):
     card = (int8_bundle / "README.md").read_text("utf-8")
-    assert "normalizes texts itself" in card
+    assert "all of LowCLIP's normalization" in card
     assert "| image | int8 |" in card
     assert "Apache-2.0" in card
 
