@@ -145,6 +145,12 @@ def _trimmed(opened: Checkpoint, options: ExportOptions, work: Path, eval_pairs:
     )
     report = trimmed.manifest.lineage["trimmed_vocabulary"]
     say(f"vocabulary: {report['rows_before']:,} → {report['rows_kept']:,} rows")
+    if report["running_words"]:
+        say(
+            f"  held-out words re-segmented: {report['running_words_resegmented']:.2%} of the running, "
+            f"{report['distinct_words_resegmented']:.2%} of the distinct ones; unknown "
+            f"{report['unknown_before']:.2%} → {report['unknown_after']:.2%}"
+        )
     return trimmed
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lowclip_runtime.spec import TextSpec
-from lowclip_runtime.text import _AZERBAIJANI_LETTERS, _TYPOGRAPHIC
+from lowclip_runtime.text import AZERBAIJANI_LETTERS, TYPOGRAPHIC
 
 # What `\s` of Python's `re` matches; Oniguruma and JavaScript each leave some of it out.
 _WHITE_SPACE = r"[\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
@@ -71,7 +71,7 @@ def normalization_steps(spec: TextSpec) -> list[Step]:
 def _typographic() -> list[Step]:
     """One step for each replacement, in the order of the runtime's table."""
     groups: dict[str, str] = {}
-    for character, replacement in _TYPOGRAPHIC.items():
+    for character, replacement in TYPOGRAPHIC.items():
         groups[replacement or ""] = groups.get(replacement or "", "") + f"\\u{character:04x}"
     return [_replace(f"[{characters}]", replacement) for replacement, characters in groups.items()]
 
@@ -81,7 +81,7 @@ def _lower_azerbaijani() -> list[Step]:
 
     The classes `[^…]*` keep the search for that letter from going back over what it has passed.
     """
-    letter = _AZERBAIJANI_LETTERS.pattern
+    letter = AZERBAIJANI_LETTERS.pattern
     other = f"[^{letter[1:]}"
     return [
         _replace(f"I(?={other}*{letter})", "ı"),

@@ -1,10 +1,9 @@
-"""Carries recipes out: the optimized fp32 graph of a tower → its fp16 or int8 graph.
+"""Carries recipes out: the optimized fp32 graph of a tower → its int8 graph.
 
 Each kind of int8 has its own file (`int8_conv`, `int8_matmul`, `int8_storage`); which tower gets which is
 here.
 """
 
-import copy
 from dataclasses import replace
 from typing import Literal
 
@@ -22,16 +21,6 @@ from lowclip_runtime.errors import ConfigError
 
 _OTHER_RANGES: tuple[RangeMethod, ...] = ("min-max", "mse", "entropy")
 _OTHER_METHODS: tuple[Literal["static", "token"], ...] = ("static", "token")
-
-
-def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
-    """fp16 inside, float32 and int64 at the inputs and outputs."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    half: onnx.ModelProto = convert_float_to_float16(copy.deepcopy(model), keep_io_types=True)
-    OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # it puts its casts last
-    return half
 
 
 def image_recipes(model: onnx.ModelProto, operators: Operators = "onnxruntime") -> list[Recipe]:

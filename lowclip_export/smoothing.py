@@ -40,7 +40,7 @@ def smoothed(
     only products read, or the value matrix of an attention. Elsewhere it is a Mul.
     """
     edit = GraphEdit(model)
-    made_by, used_by = producers(edit.model), consumers(edit.model)
+    makers = _Makers(edit)
     products: dict[str, list[onnx.NodeProto]] = {}
     for node in edit.old_nodes:
         if is_weight_product(edit, node):
@@ -49,11 +49,7 @@ def smoothed(
     divided: dict[str, tuple[str, NDArray[np.float32]]] = {}
     for name, nodes in products.items():
         factors = _scale_rows(edit, nodes, channel_max[name], strength)
-        read_by_products_only = len(used_by[name]) == len(nodes)
-        maker = made_by.get(name)
-        into_maker = (
-            read_by_products_only and maker is not None and _divide_maker(edit, made_by, maker, factors)
-        )
+        into_maker = makers.divide(name, len(nodes), factors)
         divided[name if into_maker else f"{name}/smooth"] = (name, factors)
         if not into_maker:
             multiplied[name] = edit.constant(f"{name}/smoothing", (1 / factors).astype(np.float32))
@@ -82,57 +78,61 @@ def _scale_rows(
     return factors
 
 
-def _divide_maker(
-    edit: GraphEdit,
-    made_by: Mapping[str, onnx.NodeProto],
-    maker: onnx.NodeProto,
-    factors: NDArray[np.float32],
-) -> bool:
-    """Divide the channels of what `maker` gives, in its own constants; False where it has none to change."""
-    if maker.op_type in _NORMALIZATION_SCALES:
-        first = _NORMALIZATION_SCALES[maker.op_type]
-        places = [place for place in (first, first + 1) if place < len(maker.input) and maker.input[place]]
-        return _divide_inputs(edit, maker, places, factors)
-    if maker.op_type == "MultiHeadAttention":
-        return _divide_values(edit, made_by, maker, factors)
-    return False
+class _Makers:
+    """The nodes that make activations, whose constants may take a division of their channels."""
 
+    def __init__(self, edit: GraphEdit) -> None:
+        self._edit = edit
+        self._made_by, self._used_by = producers(edit.model), consumers(edit.model)
 
-def _divide_values(
-    edit: GraphEdit,
-    made_by: Mapping[str, onnx.NodeProto],
-    attention: onnx.NodeProto,
-    factors: NDArray[np.float32],
-) -> bool:
-    """Attention mixes each channel of its values by itself, so their matrix and bias take the factors."""
-    product, bias = made_by.get(attention.input[2]), None
-    if product is not None and product.op_type == "Add":
-        bias = product
-        product = next((made_by[name] for name in bias.input if name in made_by), None)
-    if product is None or not is_weight_product(edit, product):
-        return False
-    if bias is not None:
-        place = 1 if bias.input[0] == product.output[0] else 0
-        if not _divide_inputs(edit, bias, [place], factors):
+    def divide(self, name: str, product_count: int, factors: NDArray[np.float32]) -> bool:
+        """Divide the channels of the tensor `name` where it is made; False, and nothing changed, where none can."""
+        maker = self._made_by.get(name)
+        if maker is None or name != maker.output[0] or len(self._used_by[name]) != product_count:
             return False
-    if len(attention.input) > 3 and attention.input[3]:  # the biases of query, key and value, joined
-        third = np.concatenate([np.ones(2 * len(factors), np.float32), factors])
-        if not _divide_inputs(edit, attention, [3], third):
-            return False
-    value = edit.value(product.input[1])
-    assert value is not None, "is_weight_product has looked"
-    edit.constant(product.input[1], value / factors)
-    return True
-
-
-def _divide_inputs(
-    edit: GraphEdit, node: onnx.NodeProto, places: Sequence[int], factors: NDArray[np.float32]
-) -> bool:
-    """Give `node` divided copies of its constant inputs: the exporter shares equal constants between nodes."""
-    values = [edit.value(node.input[place]) for place in places]
-    if any(value is None or value.shape != factors.shape for value in values):
+        if maker.op_type in _NORMALIZATION_SCALES:
+            first = _NORMALIZATION_SCALES[maker.op_type]
+            places = [
+                place for place in (first, first + 1) if place < len(maker.input) and maker.input[place]
+            ]
+            return self._divide_inputs([(maker, place, factors) for place in places])
+        if maker.op_type == "MultiHeadAttention":
+            return self._divide_values(maker, factors)
         return False
-    for place, value in zip(places, values, strict=True):
-        assert value is not None
-        node.input[place] = edit.constant(f"{node.output[0]}/divided_{place}", value / factors)
-    return True
+
+    def _divide_values(self, attention: onnx.NodeProto, factors: NDArray[np.float32]) -> bool:
+        """Attention mixes each channel of its values by itself, so their matrix and bias take the factors."""
+        inputs = []
+        product = self._sole_maker(attention.input[2])
+        if product is not None and product.op_type == "Add":
+            place = 1 if product.input[0] in self._made_by else 0
+            inputs.append((product, place, factors))
+            product = self._sole_maker(product.input[1 - place])
+        if product is None or not is_weight_product(self._edit, product):
+            return False
+        if len(attention.input) > 3 and attention.input[3]:  # the biases of query, key and value, joined
+            joined = np.concatenate([np.ones(2 * len(factors), np.float32), factors])
+            inputs.append((attention, 3, joined))
+        if not self._divide_inputs(inputs):
+            return False
+        value = self._edit.value(product.input[1])
+        assert value is not None, "is_weight_product has looked"
+        self._edit.constant(product.input[1], value / factors)
+        return True
+
+    def _sole_maker(self, name: str) -> onnx.NodeProto | None:
+        """What makes a tensor that one node alone reads."""
+        return self._made_by.get(name) if len(self._used_by[name]) == 1 else None
+
+    def _divide_inputs(self, inputs: Sequence[tuple[onnx.NodeProto, int, NDArray[np.float32]]]) -> bool:
+        """Give nodes divided copies of their constants: the exporter shares equal constants between nodes."""
+        values = [self._edit.value(node.input[place]) for node, place, _ in inputs]
+        if any(
+            value is None or value.shape != factors.shape
+            for value, (_, _, factors) in zip(values, inputs, strict=True)
+        ):
+            return False
+        for value, (node, place, factors) in zip(values, inputs, strict=True):
+            assert value is not None, "looked above"
+            node.input[place] = self._edit.constant(f"{node.output[0]}/divided_{place}", value / factors)
+        return True

@@ -13,9 +13,10 @@ from lowclip_export.auto import Drop, search
 from lowclip_export.calibration import Samples
 from lowclip_export.fused_attention import with_fused_attention, with_standard_attention
 from lowclip_export.graph import image_graph, text_graph
+from lowclip_export.half_precision import half_precision
 from lowclip_export.optimize import optimize_image, optimize_standard, optimize_text
 from lowclip_export.parity import compare
-from lowclip_export.quantize import half_precision, image_recipes, quantize_image, quantize_text, text_recipes
+from lowclip_export.quantize import image_recipes, quantize_image, quantize_text, text_recipes
 from lowclip_export.recipe import MatMulRecipe, Operators, Quantize, Recipe
 from lowclip_export.stages import ExportedTower, Stages
 from lowclip_export.statistics import Calibration

@@ -16,7 +16,7 @@ from lowclip_runtime.shipped import shipped_bundle, shipped_photos
 QUERIES = (
     ("ağ-qara xallı it", "a black and white spotted dog"),
     ("dənizdə gəmi", "a ship at sea"),
-    ("göydə uçan təyyarə", "an aeroplane flying in the sky"),
+    ("havada uçan təyyarə", "an aeroplane flying in the sky"),
     ("qırmızı motosiklet", "a red motorcycle"),
     ("futbol topu", "a football"),
 )

@@ -18,7 +18,7 @@ from lowclip_runtime.errors import ConfigError, TextError
 from lowclip_runtime.spec import TextSpec
 
 # mBERT's vocabulary holds none of these, and people's phones write all of them.
-_TYPOGRAPHIC = str.maketrans(
+TYPOGRAPHIC = str.maketrans(
     {
         "“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"',
         "‘": "'", "’": "'", "‚": "'", "‛": "'", "ʼ": "'", "`": "'", "´": "'",
@@ -26,7 +26,7 @@ _TYPOGRAPHIC = str.maketrans(
         "…": "...", "\u00ad": None, "\u200b": None, "\u200c": None, "\u200d": None, "\ufeff": None,
     }
 )  # fmt: skip
-_AZERBAIJANI_LETTERS = re.compile("[əğışçöüƏĞİŞÇÖÜ]")
+AZERBAIJANI_LETTERS = re.compile("[əğışçöüƏĞİŞÇÖÜ]")
 _AZERBAIJANI_LOWER = str.maketrans({"İ": "i", "I": "ı"})
 _SURROGATE = re.compile("[\ud800-\udfff]")  # how Python hands over bytes that are no UTF-8
 _SPACES = re.compile(r"\s+")
@@ -46,7 +46,10 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     if not isinstance(text, str):
         raise TextError(f"a text must be a string, not {type(text).__name__}")
     cut = text[: spec.max_tokens * _CHARACTERS_PER_TOKEN]
-    clean = unicodedata.normalize("NFC", cut).translate(_TYPOGRAPHIC)
+    clean = unicodedata.normalize("NFC", cut).translate(TYPOGRAPHIC)
+    clean = unicodedata.normalize(
+        "NFC", clean
+    )  # a letter and its mark, where what stood between them is gone
     clean = _SPACES.sub(" ", clean).strip()
     if _SURROGATE.search(clean):
         raise TextError(f"the text {clean!a} is not valid UTF-8; type it again, or save its file as UTF-8")
@@ -59,9 +62,9 @@ def normalize_text(text: str, spec: TextSpec) -> str:
 
 def lower_azerbaijani(text: str) -> str:
     """`text` in lower case by Azerbaijani rules where it is Azerbaijani, by the usual ones elsewhere."""
-    if _AZERBAIJANI_LETTERS.search(text):
+    if AZERBAIJANI_LETTERS.search(text):
         text = text.translate(_AZERBAIJANI_LOWER)
-    return text.lower()
+    return unicodedata.normalize("NFC", text.lower())  # J̌ is two characters, ǰ is one
 
 
 class Tokenizer:
@@ -81,6 +84,8 @@ class Tokenizer:
             self._tokenizer = HfTokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare Exception for every kind of bad file
             raise ConfigError(f"{path}: not a readable tokenizer.json ({error})") from error
+        # else `<s>` in a query is cut out before anything is normalized; a Unigram piece of that name it stays
+        self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(spec.max_tokens)
 

@@ -59,6 +59,10 @@ PIECES = [
     "…",
     "“",
     "query: ",
+    "<s>",
+    "[SEP]",
+    "e\u200b\u0301",
+    "J\u030c",
 ]
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=12).map("".join)
 
@@ -74,10 +78,14 @@ class Readers:
     def check(self, text: str) -> None:
         expected = self.before.token_ids([text])[0]
         assert self.after.token_ids([text])[0] == expected
-        if not text.startswith(
-            self.after.spec.prefix or "\0"
-        ):  # only LowCLIP puts the prefix before a prefix
+        # told in the model card: only LowCLIP puts the prefix before a prefix, and takes `<s>` for text
+        if not text.startswith(self.after.spec.prefix or "\0") and not self._names_a_special_token(text):
             assert self.alone.encode(text).ids == expected
+
+    def _names_a_special_token(self, text: str) -> bool:
+        plain = unicodedata.normalize("NFKC", f"{text} {normalize_text(text, self.after.spec)}").lower()
+        special = self.alone.get_added_tokens_decoder().values()
+        return any(token.content.lower() in plain for token in special)
 
 
 @pytest.fixture(scope="module", params=["unigram", "wordpiece", "shipped"])
@@ -113,7 +121,7 @@ def test_awkward_texts_have_the_same_ids(text: str, readers: Readers) -> None:
 @settings(deadline=None, max_examples=100)
 @given(text=TEXTS)
 def test_any_text_has_the_same_ids(text: str, readers: Readers) -> None:
-    assume(_is_comparable(text, readers.after.spec, readers.alone))
+    assume(_is_text(text, readers.after.spec))
     readers.check(text)
 
 
@@ -205,16 +213,10 @@ def _only_ours(spec: TextSpec) -> str:
     return json.dumps(with_normalization({**content, "normalizer": None}, spec))
 
 
-def _is_comparable(text: str, spec: TextSpec, tokenizer: HfTokenizer) -> bool:
-    """Whether both promises hold for the text: it has no special token's name, and our normalization composes it.
-
-    `normalize_text` leaves a letter and its mark apart where it removed what stood between them, and J̌, whose
-    small letter is one character. The bundle's file composes them, as does a tokenizer that has NFC or NFKC.
-    """
+def _is_text(text: str, spec: TextSpec) -> bool:
+    """Whether anything is left to search for; what is not is refused, which `test_text` checks."""
     try:
-        normalized = normalize_text(text, spec)
+        normalize_text(text, spec)
     except TextError:
         return False
-    plain = unicodedata.normalize("NFKC", f"{text} {normalized}").lower()
-    names = [token.content.lower() for token in tokenizer.get_added_tokens_decoder().values()]
-    return unicodedata.is_normalized("NFC", normalized) and not any(name in plain for name in names)
+    return True

@@ -53,6 +53,16 @@ def test_composed_and_decomposed_letters_are_the_same_text(tokenizer: Tokenizer)
     )
 
 
+def test_a_letter_and_its_mark_are_composed_however_they_come_together() -> None:
+    assert normalize_text("e\u200b\u0301", PLAIN) == "é"  # what stood between them is taken out
+    assert lower_azerbaijani("J\u030c") == "\u01f0"  # only the small letter is one character
+
+
+def test_the_name_of_a_special_token_is_text(tokenizer: Tokenizer) -> None:
+    (found,) = tokenizer.token_ids(["it <s> </s> qız"])
+    assert found.count(WORDS.index("<s>")) == found.count(WORDS.index("</s>")) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "plain"),
     [

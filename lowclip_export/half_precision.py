@@ -1,0 +1,43 @@
+"""An optimized fp32 graph in fp16, but for the division by the norm that it ends in.
+
+Were that fp16 too, embeddings would have lengths of 0.9997 to 1.0002 (MEASURED).
+"""
+
+import copy
+
+import onnx
+
+from lowclip_export.onnx_edit import producers
+
+
+def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
+    """fp16 inside, float32 and int64 at the inputs and outputs."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    body, end = copy.deepcopy(model), model.graph.output[0].name
+    tail, constants = _cut_behind(body.graph, producers(body)[end].input[0])
+    half: onnx.ModelProto = convert_float_to_float16(body, keep_io_types=True)
+    OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # it puts its casts last
+    del half.graph.value_info[:]  # it takes what was cut off for fp16 too
+    half.graph.node.extend(tail)
+    half.graph.initializer.extend(constants)
+    half.graph.output[0].name = end
+    return half
+
+
+def _cut_behind(graph: onnx.GraphProto, name: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """End the graph in the tensor `name`; returns what came after it, and the constants of that alone."""
+    tail, computed = [], {name}
+    for node in graph.node:
+        if computed & set(node.input):
+            tail.append(node)
+            computed |= set(node.output)
+    for node in tail:
+        graph.node.remove(node)
+    used = {one for node in tail for one in node.input} - {one for node in graph.node for one in node.input}
+    constants = [tensor for tensor in graph.initializer if tensor.name in used]
+    for tensor in constants:
+        graph.initializer.remove(tensor)
+    graph.output[0].name = name
+    return tail, constants
