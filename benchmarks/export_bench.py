@@ -4,48 +4,51 @@
 
 writes one file and one plot per tower into `results/export/`, each time anew. `ours` is the int8 graph of
 `lowclip-export` on the CPU provider. Rounds are interleaved: each runs every peer in turn. How peers are made is
-`export_peers.py`; PYTHON is that of an environment with onnxruntime-openvino, `.[bench]` installs the others.
+`export_peers.py`, what becomes of the figures `export_rows.py`; PYTHON is that of an environment with
+onnxruntime-openvino, `.[bench]` installs the others.
 """
 
 import contextlib
-import json
 import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
+from export_elsewhere import Worker, ours_elsewhere
 from export_inputs import Given, Subject, prepare
 from export_peers import (
     Embeddings,
     Feed,
     Loaded,
     Peer,
-    Worker,
     openvino_peers,
     ort_dynamic,
     ort_fp32,
     ort_static,
     ours,
-    ours_elsewhere,
     torch_compile,
     torch_eager,
 )
 from export_profile import operator_shares
+from export_rows import (
+    OURS,
+    PROFILE_BATCH,
+    QUALITY_BATCH,
+    REFERENCE,
+    Measured,
+    peer_row,
+    profile_rows,
+    quality_rows,
+    write_tower,
+)
 from export_towers import TOWERS
 from plots import plot_tower
-from result_file import RESULTS, row, write_result
+from result_file import RESULTS
 
-from lowclip_export.parity import compare
-from lowclip_runtime.files import whole_file
-
-OURS, REFERENCE = "ours", "torch_eager"
-QUALITY_BATCH, PROFILE_BATCH, TOP_OPERATORS = 8, 8, 8
 SLOW_RUN_S, ROUNDS_WHEN_SLOW = 2.0, 3
 _PATH = click.Path(exists=True, path_type=Path)
 Makers = dict[str, Callable[[], Peer]]
@@ -59,17 +62,6 @@ class Effort:
     lengths: tuple[int, ...]
     rounds: int
     seconds: float
-
-
-@dataclass
-class Measured:
-    """What is known so far; `left_out` says why a peer is not among the figures."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    together: dict[str, Embeddings] = field(default_factory=dict)
-    alone: dict[str, Embeddings] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 @click.command()
@@ -127,7 +119,9 @@ def measure_tower(
         feed = subject.speed(PROFILE_BATCH, subject.lengths[-1])
         shares = operator_shares(subject.graph, feed, subject.source.threads, folder)
     measured.rows += quality_rows(measured)
-    measured.rows.append(_row("all", "size", "MB", False, {peer.name: peer.megabytes for peer in peers}, 1))
+    measured.rows.append(
+        peer_row("all", "size", "MB", False, {peer.name: peer.megabytes for peer in peers}, 1)
+    )
     measured.rows += profile_rows(shares)
     return measured
 
@@ -193,7 +187,7 @@ def measure_case(
         times = interleaved(loaded, feed, effort)
         speeds = {name: batch / float(np.median(taken)) for name, taken in times.items()}
         rounds = len(next(iter(times.values())))
-        measured.rows.append(_row(case, "speed", unit, True, speeds, rounds))
+        measured.rows.append(peer_row(case, "speed", unit, True, speeds, rounds))
         click.echo(
             f"  {case}: " + ", ".join(f"{name} {speed:.4g}" for name, speed in speeds.items()), err=True
         )
@@ -227,33 +221,6 @@ def embed(loaded: Loaded, items: list[Feed], batch: int) -> Embeddings:
     return np.concatenate(rows)[: len(items)]
 
 
-def quality_rows(measured: Measured) -> list[dict[str, Any]]:
-    """Agreement with torch in batches of 8, and what being in such a batch changes."""
-    reference = measured.together[REFERENCE]
-    parity = {name: compare(reference, found) for name, found in measured.together.items()}
-    change = {
-        name: float(np.abs(found - measured.together[name][: len(found)]).max())
-        for name, found in measured.alone.items()
-        if name in measured.together
-    }
-    mean = {name: one.mean_cosine for name, one in parity.items()}
-    centred = {name: one.centred_cosine for name, one in parity.items()}
-    return [
-        _row("all", "mean cosine to torch", "", True, mean, 1),
-        _row("all", "centred cosine to torch", "", True, centred, 1),
-        _row("all", f"largest change by a batch of {QUALITY_BATCH}", "", False, change, 1),
-    ]
-
-
-def profile_rows(shares: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The operators that take most of our graph's time."""
-    case = f"profile of ours, batch {PROFILE_BATCH}"
-    return [
-        row(case, f"share of time, {name}", round(share, 4), higher_is_better=False)
-        for name, share in list(shares.items())[:TOP_OPERATORS]
-    ]
-
-
 def cases(batches: tuple[int, ...], lengths: tuple[int, ...]) -> list[tuple[int, int]]:
     """(batch, length) of every case, and those that only quality needs."""
     wanted = {(batch, length) for length in lengths for batch in batches}
@@ -262,37 +229,12 @@ def cases(batches: tuple[int, ...], lengths: tuple[int, ...]) -> list[tuple[int,
     )
 
 
-def write_tower(name: str, measured: Measured, out: Path) -> Path:
-    """`<out>/<tower>.json`: the common shape, with the peers' versions and why any is missing."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = write_result(f"export/{name}", measured.rows, out / f"{name}.json")
-    result = json.loads(path.read_text("utf-8"))
-    for package in ("timm", "openvino", "nncf"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            result["versions"][package] = metadata.version(package)
-    result["versions"] |= measured.versions
-    result["left_out"] = measured.left_out
-    with whole_file(path) as work:
-        work.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
-    return path
-
-
 def _leave_out(name: str, error: Exception, measured: Measured) -> None:
     if name in (OURS, REFERENCE):
         raise error
     reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
     measured.left_out[name] = f"{type(error).__name__}: {reason}"
     click.echo(f"  {name} is left out: {measured.left_out[name]}", err=True)
-
-
-def _row(
-    case: str, metric: str, unit: str, higher_is_better: bool, values: dict[str, float], rounds: int
-) -> dict[str, Any]:
-    rounded = {name: float(f"{value:.5g}") for name, value in values.items()}
-    found = rounded.pop(OURS)
-    return row(
-        case, metric, found, unit=unit, higher_is_better=higher_is_better, peers=rounded, rounds=rounds
-    )
 
 
 def _named_paths(words: tuple[str, ...]) -> dict[str, Path]:

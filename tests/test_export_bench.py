@@ -16,7 +16,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 from export_bench import Effort, cases, embed, interleaved  # noqa: E402
-from export_peers import Here, Worker  # noqa: E402
+from export_elsewhere import Worker  # noqa: E402
+from export_peers import Here  # noqa: E402
 from export_profile import shares  # noqa: E402
 from export_table import export_table, tower_rows  # noqa: E402
 from openvino_worker import seconds_per_run  # noqa: E402
