@@ -8,20 +8,24 @@ calls `preprocess`. Which model wants what is `spec.py`.
 import io
 import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from lowclip_runtime.decode_cost import decode_bytes
 from lowclip_runtime.errors import ImageError
+from lowclip_runtime.memory import MemoryBudget
 from lowclip_runtime.spec import PreprocessSpec, Rgb
 
-ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
 
 # Where Pillow itself refuses to open (twice its bomb warning): 179 megapixels are 537 MB once decoded to RGB.
 MAX_PIXELS = 178_956_970
+_JPEG_FORMATS = ("JPEG", "MPO")  # phones write several JPEG pictures into one file, the first is the photo
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -36,13 +40,23 @@ def preprocess(images: Iterable[ImageInput], spec: PreprocessSpec) -> NDArray[np
     return normalize(np.stack(resized) if resized else empty, spec)
 
 
-def decode(image: ImageInput, spec: PreprocessSpec, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(
+    image: ImageInput,
+    spec: PreprocessSpec,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    budget: MemoryBudget | None = None,
+) -> Image.Image:
     """Any image → upright RGB `PIL.Image` of 8 bits, transparency on white, first frame of an animation.
 
     A JPEG comes back no smaller than `spec.decode_scale` times what `spec` will resize it to, or in full.
 
+    Args:
+        budget: memory shared with other threads; decoding a file waits until there is enough of it.
+
     Raises:
-        ImageError: not an image, damaged, truncated, or of more than `max_pixels` pixels.
+        ImageError: not an image, damaged, truncated, of more than `max_pixels` pixels, or of more than fit
+            into the whole `budget`.
     """
     if isinstance(image, np.ndarray):
         return _from_array(image)
@@ -52,10 +66,12 @@ def decode(image: ImageInput, spec: PreprocessSpec, max_pixels: int = MAX_PIXELS
             _check_pixels(image.size, max_pixels)
             return _to_upright_rgb(image)
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-            _check_pixels(opened.size, max_pixels)
-            if spec.decode_scale and opened.format == "JPEG":
-                opened.draft("RGB", _draft_size(opened.size, spec))
-            return _to_upright_rgb(opened)
+            full_size = opened.size
+            _check_pixels(full_size, max_pixels)
+            if spec.decode_scale and opened.format in _JPEG_FORMATS:
+                opened.draft("RGB", _draft_size(full_size, spec))
+            with _memory_for(opened, full_size, budget):
+                return _to_upright_rgb(opened)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
@@ -100,7 +116,9 @@ def _name(image: ImageInput) -> str:
         return os.fspath(image)
     if isinstance(image, bytes | Image.Image):
         return "the given bytes" if isinstance(image, bytes) else "the given PIL image"
-    raise ImageError(f"an image must be a path, bytes, PIL image or array, not {type(image).__name__}")
+    if hasattr(image, "read"):
+        return str(getattr(image, "name", "the given file"))
+    raise ImageError(f"an image must be a path, bytes, file, PIL image or array, not {type(image).__name__}")
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:
@@ -143,6 +161,25 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageError(
             f"the image has {size[0]}×{size[1]} pixels, the limit is {max_pixels:,} in all; shrink it first"
         )
+
+
+def _memory_for(
+    opened: Image.Image, full_size: tuple[int, int], budget: MemoryBudget | None
+) -> AbstractContextManager[None]:
+    """Wait for the memory that decoding takes.
+
+    Raises:
+        ImageError: there is not so much of it.
+    """
+    if budget is None:
+        return nullcontext()
+    needed = decode_bytes(opened, full_size)
+    if needed > budget.total_bytes:
+        raise ImageError(
+            f"the image has {full_size[0]}×{full_size[1]} pixels and decoding it takes {needed >> 20:,} MB, "
+            f"this machine has {budget.total_bytes >> 20:,} MB for that; shrink it first"
+        )
+    return budget.reserved(needed)
 
 
 def _draft_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
