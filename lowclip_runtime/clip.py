@@ -5,8 +5,8 @@ preprocessing is `preprocess.py`, tokenizing `text.py`, onnxruntime `session.py`
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -17,16 +17,20 @@ from PIL import Image
 from lowclip_runtime.bundle import TOKENIZER_NAME, BundleManifest, read_manifest
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ImageError, InputError, TextError
-from lowclip_runtime.preprocess import ImageInput, normalize
+from lowclip_runtime.memory import MemoryBudget
+from lowclip_runtime.preprocess import ImageInput, decode, normalize, resize
 from lowclip_runtime.session import TowerSession, check_provider
 from lowclip_runtime.shipped import shipped_bundle
-from lowclip_runtime.stream import batches, decoded
+from lowclip_runtime.stream import batches, done_ahead
 from lowclip_runtime.text import Tokenizer, pad
 
 Embeddings = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
 
 TOWERS = ("image", "text")
-BATCH_SIZE = 16  # on CPUs larger ones gain a few percent at most and hold more memory
+BATCH_SIZE = 16  # images; on CPUs larger ones gain a few percent at most and hold more memory
+BATCH_TOKENS = 512  # of texts, padding included: memory depends on tokens, not on texts
+_REMEMBERED_QUERIES = 256
 
 
 class LowClip:
@@ -53,6 +57,7 @@ class LowClip:
         self._provider = provider
         self.threads = threads or available_cores()
         self._towers = frozenset(towers)
+        self._decode_budget = MemoryBudget()
 
     @classmethod
     def open(
@@ -127,18 +132,39 @@ class LowClip:
         For folders of any size: decoding runs ahead in threads while the tower works, and memory stays flat.
         """
         _check_batch_size(batch_size)
-        spec = self.manifest.preprocess
-        for batch in batches(decoded(images, spec, threads=self.threads, ahead=batch_size), batch_size):
-            good = [pixels for pixels in batch if not isinstance(pixels, ImageError)]
-            embeddings = iter(self._embed_pixels(np.stack(good)) if good else ())
+        decoded = done_ahead(self.read_pixels, images, threads=self.threads, ahead=batch_size)
+        for batch in batches(decoded, batch_size):
+            embeddings = iter(self.embed_pixels([one for one in batch if not isinstance(one, ImageError)]))
             for pixels in batch:
                 yield pixels if isinstance(pixels, ImageError) else next(embeddings)
 
-    def embed_texts(self, texts: Iterable[str], batch_size: int = BATCH_SIZE) -> Embeddings:
+    def read_pixels(self, image: ImageInput) -> Pixels | ImageError:
+        """What of an image the tower sees, (size_px, size_px, 3) uint8, or the `ImageError` that it gave.
+
+        Several threads may call it: they share the memory there is for decoding.
+        """
+        spec = self.manifest.preprocess
+        try:
+            return resize(decode(image, spec, budget=self._decode_budget), spec)
+        except ImageError as error:
+            return error
+
+    def embed_pixels(self, pixels: Sequence[Pixels]) -> Embeddings:
+        """N images as `read_pixels` gives them → embeddings (N, D), in one run of the tower."""
+        if not pixels:
+            return np.empty((0, self.dims), np.float32)
+        feed = {"pixel_values": normalize(np.stack(pixels), self.manifest.preprocess)}
+        return self._checked(self.image_session.run("image_embeds", feed), len(pixels), "image")
+
+    def embed_texts(self, texts: Iterable[str], batch_size: int | None = None) -> Embeddings:
         """Texts → embeddings (N, D) float32, unit norm, in the order given.
 
         Batches are made of texts of like length and padded to their longest only: on captions 1.5 times
-        faster than batches as they come, 9 times faster than padding to 128.
+        faster than batches as they come, 9 times faster than padding to 128. A text alone, as a query is, is
+        remembered, so that asking it again costs nothing.
+
+        Args:
+            batch_size: texts in a batch at most; by default as many as make `BATCH_TOKENS` tokens.
 
         Raises:
             TextError: a text is empty or not a string.
@@ -146,13 +172,27 @@ class LowClip:
         """
         if isinstance(texts, str):
             raise TextError("embed_texts wants a list of texts; write [text], not one str")
-        _check_batch_size(batch_size)
-        token_ids = self.tokenizer.token_ids(list(texts))
+        if batch_size is not None:
+            _check_batch_size(batch_size)
+        texts = list(texts)
+        if len(texts) == 1 and isinstance(texts[0], str):
+            return self._remembered(texts[0]).copy()
+        token_ids = self.tokenizer.token_ids(texts)
         by_length = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]))
         embeddings = np.empty((len(token_ids), self.dims), np.float32)  # (N, D)
-        for rows in batches(by_length, batch_size):
+        for rows in _text_batches(by_length, [len(row) for row in token_ids], batch_size):
             embeddings[rows] = self._embed_tokens([token_ids[i] for i in rows])
         return embeddings
+
+    @cached_property
+    def _remembered(self) -> Callable[[str], Embeddings]:
+        """One text → (1, D), of the last few hundred without running the tower."""
+
+        @lru_cache(_REMEMBERED_QUERIES)
+        def embed(text: str) -> Embeddings:
+            return self._embed_tokens(self.tokenizer.token_ids([text]))
+
+        return embed
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -176,11 +216,6 @@ class LowClip:
             self.path / file, self._provider, threads=self.threads, shrink_memory=tower == "text"
         )
 
-    def _embed_pixels(self, pixels: NDArray[np.uint8]) -> Embeddings:
-        """(N, size_px, size_px, 3) uint8 → (N, D)."""
-        feed = {"pixel_values": normalize(pixels, self.manifest.preprocess)}
-        return self._checked(self.image_session.run("image_embeds", feed), len(pixels), "image")
-
     def _embed_tokens(self, token_ids: Sequence[Sequence[int]]) -> Embeddings:
         """N rows of token ids → (N, D)."""
         input_ids, attention_mask = pad(token_ids, self.manifest.text.pad_token_id)
@@ -199,6 +234,19 @@ class LowClip:
                 f"{self._provider!r}; run `lowclip verify {self.path}`, or use provider 'cpu'"
             )
         return embeddings
+
+
+def _text_batches(by_length: list[int], lengths: list[int], batch_size: int | None) -> Iterator[list[int]]:
+    """Cut rows that are sorted by length, so that no batch has too many tokens, padding included, or texts."""
+    batch: list[int] = []
+    for row in by_length:
+        full = len(batch) * lengths[row] + lengths[row] > BATCH_TOKENS
+        if batch and (full or len(batch) == batch_size):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _check_batch_size(batch_size: int) -> None:

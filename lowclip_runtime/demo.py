@@ -42,7 +42,9 @@ class DemoResult:
     answers: list[Answer]
 
 
-def run_demo(out: str | Path, progress: Callable[[int, int], None] | None = None) -> DemoResult:
+def run_demo(
+    out: str | Path, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> DemoResult:
     """Index the sample photos in `out/photos.index`, answer `QUERIES` and draw them in `out/sheet.png`.
 
     Raises:

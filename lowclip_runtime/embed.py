@@ -88,7 +88,7 @@ def embed_texts_to(
     texts: Iterable[str],
     out: str | Path,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     watch: Watch | None = None,
 ) -> EmbedReport:
     """Embed `texts` into `out`, each text its own id; an empty one is left out and told as `line 3`.
@@ -109,7 +109,7 @@ def _image_rows(clip: LowClip, photos: Iterable[tuple[str, Path]], batch_size: i
         yield one, value
 
 
-def _text_rows(clip: LowClip, texts: Iterable[str], batch_size: int) -> Iterator[Row]:
+def _text_rows(clip: LowClip, texts: Iterable[str], batch_size: int | None) -> Iterator[Row]:
     numbered = enumerate(texts, start=1)
     for some in batches(numbered, _WRITE_ROWS):
         checked = [(number, text, _refusal(clip, text)) for number, text in some]

@@ -44,7 +44,7 @@ def evaluate(
     images = distinct_images(pairs)
     paths = _existing(images, Path(images_dir))
     image_embeddings = clip.embed_images(_counted(paths, on_progress), batch_size)  # (G, D)
-    text_embeddings = clip.embed_texts([pair.caption for pair in pairs], batch_size)  # (Q, D)
+    text_embeddings = clip.embed_texts([pair.caption for pair in pairs])  # (Q, D)
     return {
         "bundle": f"{clip.name}@{clip.bundle_id}",
         "gallery": len(images),

@@ -80,6 +80,11 @@ def flush_tree(folder: Path) -> None:
     _flush(folder)
 
 
+def bytes_on_disk(folder: Path) -> int:
+    """What the files below `folder` take up; the size of a sparse one says many times as much."""
+    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
+
+
 @contextlib.contextmanager
 def _naming(target: Path) -> Iterator[None]:
     """A full disk is told by a write, which names no file: say at least what was to be written."""

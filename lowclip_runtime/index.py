@@ -3,7 +3,8 @@
 Filling it is `indexing.py`, storing `shard.py`, looking at one without a bundle `index_check.py`.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,10 +28,12 @@ from lowclip_runtime.index_manifest import (
     is_index,
     read_index_manifest,
 )
-from lowclip_runtime.indexing import IndexReport, Progress
-from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord
+from lowclip_runtime.index_report import IndexReport
+from lowclip_runtime.indexing import OnFailed, Progress
+from lowclip_runtime.near_duplicates import LEAST_SCORE, near_groups
+from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord, checked_facts, record_id
 from lowclip_runtime.preprocess import ImageInput
-from lowclip_runtime.shard import ENGINE, VECTORS, ScoredPoint, Shard, Vectors
+from lowclip_runtime.shard import ENGINE, VECTORS, ScoredPoint, Shard, Vectors, Where
 from lowclip_runtime.truncation import check_dims, truncated
 
 __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_index"]
@@ -113,30 +116,98 @@ class Index:
         """How many photos it holds."""
         return len(self._shard)
 
-    def add_folder(self, folder: str | Path, *, progress: Progress | None = None) -> IndexReport:
+    def add_folder(
+        self,
+        folder: str | Path,
+        *,
+        progress: Progress = lambda _done, _total: None,
+        on_failed: OnFailed = lambda _path, _reason: None,
+    ) -> IndexReport:
         """Make the index hold exactly the readable photos of `folder`; see `indexing.add_folder`.
 
         Raises:
             InputError: no such folder, or no photo in it.
             IndexFileError: the index cannot be written.
         """
-        return indexing.add_folder(self._clip, self._shard, folder, self.manifest.dims, progress)
+        dims = self.manifest.dims
+        return indexing.add_folder(
+            self._clip, self._shard, folder, dims, progress=progress, on_failed=on_failed
+        )
 
-    def search(self, text: str, k: int = 10) -> list[Hit]:
+    def set_facts(self, facts: Mapping[str, Mapping[str, Any]]) -> int:
+        """Give photos facts that searches can be filtered by, beside `album` and `taken`, which they have.
+
+        Facts stay with a photo that changes or moves.
+
+        Args:
+            facts: path of a photo → name → text, whole number, true, false, or list of texts.
+
+        Returns:
+            How many of these photos are in the index; the others are passed over.
+
+        Raises:
+            InputError: a name or value that cannot be a fact.
+        """
+        checked = {one: checked_facts(facts[path], path) for path in facts for one in _ids_of(path)}
+        known = self._shard.retrieve(list(checked))
+        for one in known:
+            self._shard.set_payload(one, checked[one])
+        self._shard.flush()
+        return len(known)
+
+    def remove(self, paths: Iterable[str | Path]) -> int:
+        """Take photos out of the index and say how many were in it; the files are left alone.
+
+        A photo that still is in its gallery comes back with the next `add_folder`.
+        """
+        known = list(self._shard.retrieve([one for path in paths for one in _ids_of(path)]))
+        self._shard.delete(known)
+        self._shard.flush()
+        return len(known)
+
+    def compact(self) -> int:
+        """Give the room of removed and replaced photos back to the disk; how many bytes that were.
+
+        It writes the index anew beside the old one, so the disk must hold both for a while; a kill leaves one of
+        them.
+        """
+        return self._shard.compact(self.manifest.dims, LOOKUP_KEYS)
+
+    def near_duplicates(self, least_score: float = LEAST_SCORE) -> list[list[str]]:
+        """Groups of photos that show nearly the same: each is at least so near to another one of its group.
+
+        Returns:
+            Groups of two and more absolute paths, in order of path.
+
+        Raises:
+            InputError: `least_score` is not above 0 and at most 1.
+        """
+        points = list(self._shard.scroll(with_embeddings=True))
+        paths = [PhotoRecord.from_payload(point.payload).absolute_path for point in points]
+        embeddings = np.array([point.embedding for point in points], np.float32).reshape(len(points), -1)
+        return sorted(sorted(paths[i] for i in group) for group in near_groups(embeddings, least_score))
+
+    def search(self, text: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """The `k` photos that fit the query best, best first, equal scores in order of path.
+
+        Args:
+            where: only photos that have these facts: name → the values of which they must have one, such as
+                `{"album": ["2024"]}`.
 
         Raises:
             TextError: the query is empty or not a string.
             InputError: `k` is less than 1.
         """
-        return self.search_all([text], k)[0]
+        return self.search_all([text], k, where=where)[0]
 
-    def search_all(self, texts: Sequence[str], k: int = 10) -> list[list[Hit]]:
+    def search_all(self, texts: Sequence[str], k: int = 10, *, where: Where | None = None) -> list[list[Hit]]:
         """`search` for each of `texts`, which are embedded together."""
         _check_k(k)
-        return [self.search_embedding(embedding, k) for embedding in self._clip.embed_texts(texts)]
+        return [
+            self.search_embedding(embedding, k, where=where) for embedding in self._clip.embed_texts(texts)
+        ]
 
-    def search_image(self, image: ImageInput, k: int = 10) -> list[Hit]:
+    def search_image(self, image: ImageInput, k: int = 10, *, where: Where | None = None) -> list[Hit]:
         """The `k` photos most like `image`: a path, bytes, a PIL image or an (H, W, 3) uint8 array.
 
         Raises:
@@ -144,9 +215,36 @@ class Index:
             InputError: `k` is less than 1.
         """
         _check_k(k)
-        return self.search_embedding(self._clip.embed_images([image])[0], k)
+        return self.search_embedding(self._clip.embed_images([image])[0], k, where=where)
 
-    def search_embedding(self, embedding: NDArray[np.float32], k: int = 10) -> list[Hit]:
+    def search_like(
+        self,
+        image: ImageInput,
+        text: str,
+        k: int = 10,
+        *,
+        text_share: float = 0.5,
+        where: Where | None = None,
+    ) -> list[Hit]:
+        """The `k` photos most like `image` and, as far as `text_share` says, like the text: "but at night".
+
+        Args:
+            text_share: 0 looks for the image alone, 1 for the text alone.
+
+        Raises:
+            ImageError, TextError: the image cannot be decoded, or the text is empty.
+            InputError: `k` is less than 1, or `text_share` is not from 0 to 1.
+        """
+        _check_k(k)
+        if not 0 <= text_share <= 1:
+            raise InputError(f"text_share must be from 0 to 1, not {text_share}")
+        of_image, of_text = self._clip.embed_images([image])[0], self._clip.embed_texts([text])[0]
+        both = (1 - text_share) * of_image + text_share * of_text
+        return self.search_embedding(both / np.linalg.norm(both), k, where=where)
+
+    def search_embedding(
+        self, embedding: NDArray[np.float32], k: int = 10, *, where: Where | None = None
+    ) -> list[Hit]:
         """The `k` photos nearest to an embedding (D,) as this index's bundle gives it; it is truncated here.
 
         Raises:
@@ -159,17 +257,17 @@ class Index:
                 f"not {embedding.shape}"
             )
         query = truncated(embedding, self.manifest.dims)
-        found = sorted(self._nearest(query, k), key=lambda point: (-point.score, _path_of(point)))
+        found = sorted(self._nearest(query, k, where), key=lambda point: (-point.score, _path_of(point)))
         return [Hit(rank, p.score, _path_of(p), p.payload) for rank, p in enumerate(found[:k], start=1)]
 
-    def _nearest(self, embedding: NDArray[np.float32], k: int) -> list[ScoredPoint]:
+    def _nearest(self, embedding: NDArray[np.float32], k: int, where: Where | None) -> list[ScoredPoint]:
         """At least the `k` best points, with all that tie with the last of them: the paths then decide.
 
         An index of codes rescores a part of its photos, which may be a part of those that tie.
         """
         limit = min(k, len(self)) + 1
         while True:
-            found = self._shard.search(embedding, limit)
+            found = self._shard.search(embedding, limit, where)
             if len(found) < limit or found[-1].score < found[k - 1].score:
                 return found
             limit *= 2
@@ -185,6 +283,11 @@ def _new_manifest(clip: LowClip, vectors: Vectors, dims: int) -> IndexManifest:
         dims=dims,
         vectors=vectors,
     )
+
+
+def _ids_of(path: str | Path) -> set[str]:
+    """The ids that a photo may have: galleries are known by their folder without links, a link below one is kept."""
+    return {record_id(name) for name in (os.path.abspath(path), os.path.realpath(path))}  # noqa: PTH100
 
 
 def _path_of(point: ScoredPoint) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, IndexFileError
+from lowclip_runtime.files import bytes_on_disk
 from lowclip_runtime.index_manifest import SHARD_NAME, check_same_bundle, read_index_manifest
 from lowclip_runtime.photo_record import PhotoRecord, record_id
 from lowclip_runtime.schema import to_dict
@@ -42,7 +43,7 @@ def describe_index(path: str | Path) -> dict[str, Any]:
         **to_dict(manifest),
         "photos": sum(galleries.values()),
         "galleries": galleries,
-        "bytes": _bytes_on_disk(path),
+        "bytes": bytes_on_disk(path),
     }
 
 
@@ -135,8 +136,3 @@ def _cosine_now(path: Path, point: Point, record: PhotoRecord, clip: LowClip) ->
 
 def _damaged(path: Path, what: str) -> IndexFileError:
     return IndexFileError(f"{path} is damaged: {what}; delete it and build it again with: lowclip index")
-
-
-def _bytes_on_disk(path: Path) -> int:
-    """What the files take up; they are sparse, so that their sizes would say five times as much."""
-    return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file())

@@ -1,86 +1,40 @@
 """Brings an index up to date with a gallery: embeds what is new, replaces what changed, removes what is gone.
 
-The walk and the comparison are `folder.py`, storing is `shard.py`. Every batch is flushed to the disk before
-it is acknowledged: a killed run loses at most the batch it was working on, and a rerun goes on from there.
+A pipeline of bounded length: files are read and decoded in threads (`photo_reader.py`) while the tower embeds
+those before them and the shard stores what is embedded. The walk and the comparison are `folder.py`. Every batch
+is flushed to the disk before it is acknowledged: a killed run loses at most the batch it was working on, and a
+rerun goes on from there.
 """
 
-import resource
-import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowclip_runtime.clip import LowClip
-from lowclip_runtime.errors import ImageError, InputError
-from lowclip_runtime.files import sha256_of
-from lowclip_runtime.folder import (
-    Changes,
-    FoundFile,
-    Listing,
-    changes,
-    gallery_root,
-    os_reason,
-    printable,
-    walk,
-)
+from lowclip_runtime.clip import BATCH_SIZE, LowClip
+from lowclip_runtime.errors import InputError
+from lowclip_runtime.folder import Changes, FoundFile, Listing, changes, gallery_root, walk
+from lowclip_runtime.index_report import IndexReport, Tally, report_of
+from lowclip_runtime.photo_facts import OF_THE_FILE, Facts, place_facts
+from lowclip_runtime.photo_reader import AHEAD, ReadPhoto, read_photos
 from lowclip_runtime.photo_record import PhotoRecord, record_id
 from lowclip_runtime.shard import Point, Shard
 from lowclip_runtime.stream import batches
 from lowclip_runtime.truncation import truncated
 
-# Photos between two flushes (9 ms each): a few seconds of work, four runs of the image tower.
-BATCH_SIZE = 64
+# Photos between two flushes (9 ms each): a second of work, four runs of the image tower.
+STORE_BATCH = 64
 _DELETE_BATCH = 1024
+# Photos that may have been looked up in the shard before a copy of them was stored there.
+_ON_THE_WAY = AHEAD + BATCH_SIZE + STORE_BATCH
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexReport:
-    """What `add_folder` did.
-
-    Attributes:
-        added, updated, removed: photos now in the index, with a new embedding, no longer in the index.
-        unchanged: photos left as they were, also those with a new time but the same content.
-        duplicates: among added and updated, the exact copies of another photo, whose embedding was reused.
-        failed: `(path, reason)` of what could not be read, in order of path.
-        photos_per_s: added and updated photos per second of the whole run.
-        peak_rss_mb: the most memory this process has used so far.
-    """
-
-    added: int
-    updated: int
-    removed: int
-    unchanged: int
-    duplicates: int
-    failed: tuple[tuple[str, str], ...]
-    photos_per_s: float
-    peak_rss_mb: float
-
-    @property
-    def holds_nothing(self) -> bool:
-        """Whether not one photo of the gallery could be read."""
-        return not (self.added or self.updated or self.unchanged)
-
-    def as_json(self) -> dict[str, Any]:
-        """The shape of DESIGN §6."""
-        return {**asdict(self), "failed": [{"path": path, "reason": reason} for path, reason in self.failed]}
-
-
-@dataclass(slots=True)
-class _Tally:
-    added: int = 0
-    updated: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    duplicates: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)
+OnFailed = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +43,27 @@ class _Outcome:
 
     file: FoundFile
     sha256: str = ""
+    facts: Facts = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
     twin: str | None = None
-    reason: str | None = None
+    reason: str = ""
 
 
 def add_folder(
-    clip: LowClip, shard: Shard, folder: str | Path, dims: int, progress: Progress | None = None
+    clip: LowClip,
+    shard: Shard,
+    folder: str | Path,
+    dims: int,
+    *,
+    progress: Progress = lambda _done, _total: None,
+    on_failed: OnFailed = lambda _path, _reason: None,
 ) -> IndexReport:
     """Make the index hold exactly the readable photos of `folder`; photos of other galleries stay.
 
     Args:
         dims: how many numbers of each embedding are stored.
         progress: called with (files settled, files to settle) after each batch that is safe on the disk.
+        on_failed: called with (path, reason) of each file that is left out, as soon as that is known.
 
     Raises:
         InputError: no such folder, or no photo in it; nothing is removed then.
@@ -111,34 +73,44 @@ def add_folder(
     listing = walk(root)
     _refuse_without_photos(root, listing)
     plan = changes(listing, _known_below(shard, root))
-    update = _GalleryUpdate(clip, shard, root, plan, dims)
-    update.tally.failed += listing.problems
-    update.store_new_and_changed(progress or _silent)
+    update = _GalleryUpdate(clip, shard, root, plan, dims, on_failed)
+    for path, reason in listing.problems:
+        update.leave_out(path, reason)
+    update.store_new_and_changed(progress)
     update.remove_gone()
-    return _report(update.tally, time.perf_counter() - started)
+    return report_of(update.tally, time.perf_counter() - started)
 
 
 class _GalleryUpdate:
     """The work of one `add_folder`, batch by batch."""
 
-    def __init__(self, clip: LowClip, shard: Shard, root: Path, plan: Changes, dims: int) -> None:
-        self.tally = _Tally(unchanged=plan.unchanged)
+    def __init__(
+        self, clip: LowClip, shard: Shard, root: Path, plan: Changes, dims: int, on_failed: OnFailed
+    ) -> None:
+        self.tally = Tally(unchanged=plan.unchanged)
         self._clip = clip
         self._shard = shard
         self._root = root
         self._plan = plan
         self._dims = dims
+        self._on_failed = on_failed
         self._changed = {file.path for file in plan.changed}
         self._gone = {self._id(path) for path in plan.gone}
+        self._on_the_way: OrderedDict[str, Point] = OrderedDict()
 
     def store_new_and_changed(self, progress: Progress) -> None:
         files = sorted([*self._plan.new, *self._plan.changed], key=lambda file: file.path)
         progress(0, len(files))
         done = 0
-        for batch in batches(files, BATCH_SIZE):
-            self._store(list(self._outcomes(batch)))
+        read = read_photos(self._clip, self._root, files, self._twins_of)
+        for batch in batches(self._outcomes(read), STORE_BATCH):
+            self._store(batch)
             done += len(batch)
             progress(done, len(files))
+
+    def leave_out(self, path: str, reason: str) -> None:
+        self.tally.failed.append((path, reason))
+        self._on_failed(path, reason)
 
     def remove_gone(self) -> None:
         """Comes after storing, so that a moved photo still finds its embedding under the old path."""
@@ -149,18 +121,26 @@ class _GalleryUpdate:
 
     def _store(self, outcomes: list[_Outcome]) -> None:
         points, broken = [], []
+        before = self._shard.retrieve([one for one in map(self._same_photo, outcomes) if one is not None])
         for outcome in outcomes:
             path = outcome.file.path
             if outcome.embedding is None:
-                self.tally.failed.append((path, outcome.reason or ""))
+                self.leave_out(path, outcome.reason)
                 broken += [self._id(path)] if path in self._changed else []
             else:
-                points.append(Point(self._id(path), self._record(outcome).to_payload(), outcome.embedding))
+                payload = self._payload(outcome, before.get(self._same_photo(outcome) or "", {}))
+                points.append(Point(self._id(path), payload, outcome.embedding))
                 self._count(outcome)
         self._shard.upsert(points)
         self._shard.delete(broken)
         self._shard.flush()
         self.tally.removed += len(broken)
+
+    def _same_photo(self, outcome: _Outcome) -> str | None:
+        """The id under which the index already has this photo: its own, or that of the place it was moved from."""
+        if outcome.file.path in self._changed:
+            return self._id(outcome.file.path)
+        return outcome.twin if outcome.twin in self._gone else None
 
     def _count(self, outcome: _Outcome) -> None:
         path = outcome.file.path
@@ -175,56 +155,54 @@ class _GalleryUpdate:
         if outcome.twin is not None and outcome.twin not in self._gone:
             self.tally.duplicates += 1
 
-    def _outcomes(self, files: list[FoundFile]) -> Iterator[_Outcome]:
-        """Hash, look up, embed what no photo in the index or earlier in the batch has the content of."""
-        digests = self._digests(files)
-        stored = self._stored([digest for digest in digests if not isinstance(digest, ImageError)])
-        first: dict[str, FoundFile] = {}
-        for file, digest in zip(files, digests, strict=True):
-            if not isinstance(digest, ImageError) and digest not in stored:
-                first.setdefault(digest, file)
-        paths = [self._root / file.path for file in first.values()]
-        embedded = dict(zip(first, self._clip.embed_each(paths), strict=True))
-        for file, digest in zip(files, digests, strict=True):
-            if isinstance(digest, ImageError):
-                yield _Outcome(file, reason=str(digest))
-            elif digest in stored:
-                twins = stored[digest]
-                yield _Outcome(file, digest, twins[0].embedding, self._twin_id(file, twins))
-            elif isinstance(result := embedded[digest], ImageError):
-                yield _Outcome(file, reason=self._reason(result, first[digest]))
-            else:
-                twin = None if first[digest] is file else self._id(first[digest].path)
-                yield _Outcome(file, digest, truncated(result, self._dims), twin)
+    def _outcomes(self, read: Iterable[ReadPhoto]) -> Iterator[_Outcome]:
+        """Embed what no photo in the index, or on its way there, has the content of."""
+        for batch in batches(read, BATCH_SIZE):
+            fresh: dict[str, ReadPhoto] = {}
+            for photo in batch:
+                if photo.pixels is not None and photo.sha256 not in self._on_the_way:
+                    fresh.setdefault(photo.sha256, photo)
+            embeddings = self._clip.embed_pixels(
+                [one.pixels for one in fresh.values() if one.pixels is not None]
+            )
+            for (sha256, photo), embedding in zip(fresh.items(), embeddings, strict=True):
+                point = Point(self._id(photo.file.path), {}, truncated(embedding, self._dims))
+                self._on_the_way[sha256] = point
+            for photo in batch:
+                yield self._outcome(photo)
+            while len(self._on_the_way) > _ON_THE_WAY:
+                self._on_the_way.popitem(last=False)
 
-    def _digests(self, files: list[FoundFile]) -> list[str | ImageError]:
-        with ThreadPoolExecutor(self._clip.threads, thread_name_prefix="hash") as pool:
-            return list(pool.map(_digest, [self._root / file.path for file in files]))
+    def _outcome(self, photo: ReadPhoto) -> _Outcome:
+        if photo.reason:
+            return _Outcome(photo.file, reason=photo.reason)
+        twins = photo.twins or [self._on_the_way[photo.sha256]]
+        twin: str | None = self._twin_id(self._id(photo.file.path), [point.id for point in twins])
+        if not photo.twins and twin == self._id(photo.file.path):  # it is the first one
+            twin = None
+        return _Outcome(photo.file, photo.sha256, photo.facts, twins[0].embedding, twin)
 
-    def _stored(self, digests: list[str]) -> dict[str, list[Point]]:
-        """The photos already in the index, by content."""
-        found: dict[str, list[Point]] = {}
-        for point in self._shard.find("sha256", digests, with_embeddings=True):
-            found.setdefault(str(point.payload["sha256"]), []).append(point)
-        return found
+    def _twins_of(self, sha256: str) -> list[Point]:
+        return list(self._shard.find("sha256", [sha256], with_embeddings=True))
 
-    def _twin_id(self, file: FoundFile, twins: list[Point]) -> str:
-        """The photo that `file` is a copy of: itself if it is there, else one whose file still is."""
-        ids = [point.id for point in twins]
-        own = self._id(file.path)
+    def _twin_id(self, own: str, ids: Sequence[str]) -> str:
+        """The photo that one is a copy of: itself if it is there, else one whose file still is."""
         if own in ids:
             return own
         return next((one for one in ids if one not in self._gone), ids[0])
 
-    def _record(self, outcome: _Outcome) -> PhotoRecord:
+    def _payload(self, outcome: _Outcome, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What is stored beside the embedding; `before` is what was stored of the photo, here or elsewhere."""
         file = outcome.file
-        return PhotoRecord(str(self._root), file.path, file.size_bytes, file.mtime_ns, outcome.sha256)
+        users = {k: v for k, v in PhotoRecord.facts_in(before).items() if k not in OF_THE_FILE}
+        facts = {**users, **place_facts(file.path), **outcome.facts}
+        root = str(self._root)
+        return PhotoRecord(
+            root, file.path, file.size_bytes, file.mtime_ns, outcome.sha256, facts
+        ).to_payload()
 
     def _id(self, path: str) -> str:
         return record_id(str(self._root / path))
-
-    def _reason(self, error: ImageError, file: FoundFile) -> str:
-        return printable(str(error).removeprefix(f"{self._root / file.path}: "))
 
 
 def _known_below(shard: Shard, root: Path) -> dict[str, tuple[int, int]]:
@@ -238,38 +216,9 @@ def _known_below(shard: Shard, root: Path) -> dict[str, tuple[int, int]]:
     return known
 
 
-def _digest(path: Path) -> str | ImageError:
-    try:
-        return sha256_of(path)
-    except OSError as error:
-        return ImageError(os_reason(error))
-
-
 def _refuse_without_photos(root: Path, listing: Listing) -> None:
     if not listing.files and not listing.problems:
         raise InputError(
             f"{root} holds no photos (.jpg, .png, .webp, …); name another folder. "
             "The index is left as it is: delete it if its photos are really gone"
         )
-
-
-def _report(tally: _Tally, seconds: float) -> IndexReport:
-    return IndexReport(
-        added=tally.added,
-        updated=tally.updated,
-        removed=tally.removed,
-        unchanged=tally.unchanged,
-        duplicates=tally.duplicates,
-        failed=tuple(sorted(tally.failed)),
-        photos_per_s=round((tally.added + tally.updated) / max(seconds, 1e-9), 1),
-        peak_rss_mb=round(_peak_rss_mb(), 1),
-    )
-
-
-def _peak_rss_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
-def _silent(done: int, total: int) -> None:
-    """The progress of a caller who wants none."""

@@ -4,13 +4,16 @@ Only this file knows the payload's keys. Storing is `shard.py`, deciding what to
 """
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from lowclip_runtime.errors import IndexFileError
+from lowclip_runtime.errors import IndexFileError, InputError
+from lowclip_runtime.photo_facts import OF_THE_FILE
 
-LOOKUP_KEYS = ("sha256",)
+LOOKUP_KEYS = ("sha256", "album")
+_OWN = {"gallery": str, "path": str, "size_bytes": int, "mtime_ns": int, "sha256": str}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class PhotoRecord:
         path: the photo below it, with `/` between folders.
         size_bytes, mtime_ns: as they were when its content was read; equal ones mean unchanged.
         sha256: of its content, hex.
+        facts: what searches can be filtered by: of `photo_facts.py`, and of the user.
     """
 
     gallery: str
@@ -29,6 +33,7 @@ class PhotoRecord:
     size_bytes: int
     mtime_ns: int
     sha256: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def absolute_path(self) -> str:
@@ -40,23 +45,47 @@ class PhotoRecord:
         return record_id(self.absolute_path)
 
     def to_payload(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in self.__slots__}
+        return {**self.facts, **{key: getattr(self, key) for key in _OWN}}
 
     @classmethod
-    def from_payload(cls, payload: dict[str, Any]) -> Self:
-        """The inverse of `to_payload`; keys of others are left out.
+    def from_payload(cls, payload: Mapping[str, Any]) -> Self:
+        """The inverse of `to_payload`.
 
         Raises:
             IndexFileError: a key is missing or of the wrong type.
         """
-        values: dict[str, Any] = {key: payload.get(key) for key in cls.__slots__}
-        wrong = [key for key, kind in cls.__annotations__.items() if not isinstance(values[key], kind)]
+        wrong = [key for key, kind in _OWN.items() if not isinstance(payload.get(key), kind)]
         if wrong:
             raise IndexFileError(
                 f"the index is damaged: a photo in it has no valid {', '.join(wrong)}; "
                 "delete it and build it again with: lowclip index"
             )
-        return cls(**values)
+        return cls(**{key: payload[key] for key in _OWN}, facts=cls.facts_in(payload))
+
+    @staticmethod
+    def facts_in(payload: Mapping[str, Any]) -> dict[str, Any]:
+        """What a payload holds beside that which the index itself needs."""
+        return {key: value for key, value in payload.items() if key not in _OWN}
+
+
+def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:
+    """Facts of a user as an index keeps them: true and false as these words.
+
+    Raises:
+        InputError: a name that the index needs itself, or a value that is neither text, a whole number, true or
+            false, nor a list of texts.
+    """
+    for name, value in facts.items():
+        if not isinstance(name, str) or name in (*_OWN, "") or name in OF_THE_FILE:
+            taken = ", ".join((*_OWN, *OF_THE_FILE))
+            raise InputError(f"{of}: {name!r} cannot be a fact's name; the index itself uses {taken}")
+        texts = value if isinstance(value, list) else [value]
+        if not isinstance(value, str | int) and not all(isinstance(one, str) for one in texts):
+            raise InputError(
+                f"{of}: the value of {name!r} must be text, a whole number, true, false or a list of texts, "
+                f"not {value!r}"
+            )
+    return {k: str(v).lower() if isinstance(v, bool) else v for k, v in facts.items()}
 
 
 def record_id(absolute_path: str) -> str:

@@ -16,8 +16,9 @@ rescores the best of them with the embeddings, which stay on disk. What the engi
 """
 
 import contextlib
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
@@ -27,14 +28,18 @@ import qdrant_edge
 from numpy.typing import NDArray
 
 from lowclip_runtime.errors import IndexFileError
+from lowclip_runtime.files import bytes_on_disk, whole_folder
+from lowclip_runtime.stream import batches
 
 ENGINE = "qdrant-edge 0.9"  # the format on disk is beta and tied to the release
 Vectors: TypeAlias = Literal["float32", "int8", "binary"]
 VECTORS: tuple[Vectors, ...] = get_args(Vectors)
+Where: TypeAlias = Mapping[str, Sequence[str]]  # payload key → the values of which it must hold one
 # Points rescored for each one asked for: of 1, 2, 4, … the fewest that find the ten photos that an exact search
 # finds among 7,848 with 256 dims (benchmarks/results/index.json has the curves, also for fewer dims).
 _CANDIDATES: dict[Vectors, int] = {"float32": 1, "int8": 2, "binary": 32}
 _LEAST_ASKED = 10  # a search for the one best point rescores as many as one for ten, else it would miss more
+_NUMBER = re.compile(r"-?\d{1,18}")
 _PAGE = 1024  # points read at a time, so that memory stays flat for any number of them
 # The engine writes through memory maps of sparse files in steps of 32 MiB: on a full disk the process would
 # die of SIGBUS without a word, so we stop while a step still fits.
@@ -134,13 +139,16 @@ class Shard:
             self._engine.flush()
 
     def __len__(self) -> int:
-        with _engine_errors(self.path):
-            return int(self._engine.count(qdrant_edge.CountRequest(exact=True)))
+        return self.count()
 
-    def search(self, embedding: NDArray[np.float32], k: int) -> list[ScoredPoint]:
+    def search(self, embedding: NDArray[np.float32], k: int, where: Where | None = None) -> list[ScoredPoint]:
         """The `k` points nearest to `embedding` (D,), best first; equal scores come in no certain order.
 
         A shard of codes may miss some of them; the scores of those found are exact.
+
+        Args:
+            where: only points whose payload holds, under every key, one of the values: as text, as the whole
+                number that it reads as, or as one of a list.
         """
         rescored = self.candidates * max(k, _LEAST_ASKED)
         codes = qdrant_edge.QuantizationSearchParams(rescore=True, oversampling=rescored / k)
@@ -148,6 +156,7 @@ class Shard:
             limit=k,
             query=qdrant_edge.Query.Nearest(_listed(embedding)),
             params=qdrant_edge.SearchParams(exact=self.vectors == "float32", quantization=codes),
+            filter=_filter(where),
             with_payload=True,
         )
         with _engine_errors(self.path):
@@ -164,6 +173,44 @@ class Shard:
     def scroll(self, *, with_embeddings: bool = False) -> Iterator[Point]:
         """Every point, in the order of the ids."""
         return self._pages(None, with_embeddings)
+
+    def retrieve(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The payloads of the points with these ids, by id; ids that are not there are left out."""
+        with _engine_errors(self.path):
+            found = self._engine.retrieve(list(ids), with_payload=True, with_vector=False) if ids else []
+        return {str(point.id): point.payload or {} for point in found}
+
+    def set_payload(self, id: str, values: Mapping[str, Any]) -> None:
+        """Set these keys in the payload of one point, which keeps its others; durable once `flush` returns."""
+        self._check_free_space()
+        with _engine_errors(self.path):
+            self._engine.update(qdrant_edge.UpdateOperation.set_payload([id], dict(values)))
+
+    def count(self, where: Where | None = None) -> int:
+        """How many points have such a payload."""
+        with _engine_errors(self.path):
+            return int(self._engine.count(qdrant_edge.CountRequest(exact=True, filter=_filter(where))))
+
+    def compact(self, dims: int, lookup_keys: Sequence[str]) -> int:
+        """Write every point into a new shard that takes the place of this one, and say the bytes saved on disk.
+
+        What deletions and replacements left behind is gone then; a kill leaves the old shard or the new one.
+        The engine's own `optimize` also clears up, but takes more room than before (measured: 53 → 91 MB).
+
+        Args:
+            dims, lookup_keys: as the shard was created.
+        """
+        before = bytes_on_disk(self.path)
+        self._check_free_space()
+        with whole_folder(self.path, overwrite=True) as work:
+            Shard.create(work, dims, lookup_keys, self.vectors)
+            with contextlib.closing(Shard.open(work, self.vectors)) as new:
+                for points in batches(self.scroll(with_embeddings=True), _PAGE):
+                    new.upsert(points)
+            self.close()
+        with _engine_errors(self.path):
+            self._engine = qdrant_edge.EdgeShard.load(str(self.path))
+        return before - bytes_on_disk(self.path)
 
     def _pages(self, condition: qdrant_edge.Filter | None, with_embeddings: bool) -> Iterator[Point]:
         offset: Any = None
@@ -204,6 +251,18 @@ def _vector_params(dims: int, vectors: Vectors) -> qdrant_edge.EdgeVectorParams:
         quantization_config=codes,
         memory=None if codes is None else memory.Cold,
     )
+
+
+def _filter(where: Where | None) -> qdrant_edge.Filter | None:
+    if not where:
+        return None
+    return qdrant_edge.Filter(must=[qdrant_edge.Filter(should=_matches(key, where[key])) for key in where])
+
+
+def _matches(key: str, values: Sequence[str]) -> list[Any]:
+    numbers = [int(value) for value in values if _NUMBER.fullmatch(value)]
+    matches = [qdrant_edge.MatchAny(some) for some in (list(values), numbers) if some]
+    return [qdrant_edge.FieldCondition(key, match=match) for match in matches]
 
 
 def _listed(embedding: NDArray[np.float32] | None) -> list[float]:

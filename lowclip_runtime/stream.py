@@ -1,42 +1,36 @@
-"""Decodes images ahead in a few threads while the session works, in order and with bounded memory.
+"""Work done ahead in a few threads while its results are used, in order and with bounded memory.
 
-Bulk work takes what `decoded` gives, an image or the reason why there is none; embedding is `clip.py`.
+What is done is the caller's: `clip.py` decodes so, `photo_reader.py` also hashes and looks up.
 """
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeAlias, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
-
-from lowclip_runtime.errors import ImageError
-from lowclip_runtime.preprocess import ImageInput, decode, resize
-from lowclip_runtime.spec import PreprocessSpec
+from typing import TypeVar
 
 T = TypeVar("T")
-Pixels: TypeAlias = NDArray[np.uint8]
+R = TypeVar("R")
 
 
-def decoded(
-    images: Iterable[ImageInput], spec: PreprocessSpec, *, threads: int, ahead: int
-) -> Iterator[Pixels | ImageError]:
-    """For each image, in order, its pixels (size_px, size_px, 3) uint8 or the `ImageError` that it gave.
+def done_ahead(work: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Iterator[R]:
+    """`work(item)` for each item, in order; an error that it raises comes where its result would.
 
     Args:
-        threads: decoding at the same time; each holds one image in its full size.
-        ahead: how many finished images may wait to be taken.
+        threads: items worked on at the same time.
+        ahead: how many results may be under way or wait to be taken.
     """
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[Pixels | ImageError]] = deque()
-        for image in images:
-            waiting.append(pool.submit(_pixels, image, spec))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=work.__name__)
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:  # whoever stops early does not wait for what nobody will take
+        pool.shutdown(cancel_futures=True)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -44,10 +38,3 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
-
-
-def _pixels(image: ImageInput, spec: PreprocessSpec) -> Pixels | ImageError:
-    try:
-        return resize(decode(image, spec), spec)
-    except ImageError as error:
-        return error

@@ -36,14 +36,21 @@ def path(tmp_path: Path) -> Path:
 def embedded(tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the photos that went to the image tower, in order."""
     names: list[str] = []
-    real = LowClip.embed_each
+    read, embed = LowClip.read_pixels, LowClip.embed_pixels
+    name_of: dict[bytes, str] = {}
 
-    def counted(self: LowClip, images: Any, *more: Any) -> Any:
-        images = list(images)
-        names.extend(Path(image).name for image in images)
-        return real(self, images, *more)
+    def remembered(self: LowClip, image: Any) -> Any:
+        pixels = read(self, image)
+        if not isinstance(pixels, ImageError):
+            name_of.setdefault(pixels.tobytes(), Path(image.name).name)
+        return pixels
 
-    monkeypatch.setattr(LowClip, "embed_each", counted)
+    def counted(self: LowClip, pixels: Any) -> Any:
+        names.extend(name_of[one.tobytes()] for one in pixels)
+        return embed(self, pixels)
+
+    monkeypatch.setattr(LowClip, "read_pixels", remembered)
+    monkeypatch.setattr(LowClip, "embed_pixels", counted)
     return names
 
 
@@ -266,7 +273,7 @@ def test_names_of_all_kinds_come_back_as_they_are(path: Path, tiny_clip: LowClip
 def test_progress_is_told_after_every_batch_on_the_disk(
     path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing, "BATCH_SIZE", 4)
+    monkeypatch.setattr(indexing, "STORE_BATCH", 4)
     told = []
     with Index.open(path, tiny_clip) as index:
         index.add_folder(gallery, progress=lambda done, total: told.append((done, total, len(index))))
@@ -276,6 +283,7 @@ def test_progress_is_told_after_every_batch_on_the_disk(
 def test_an_error_in_the_middle_keeps_the_batches_before(
     path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch, embedded: list[str]
 ) -> None:
+    monkeypatch.setattr(indexing, "STORE_BATCH", 2)
     monkeypatch.setattr(indexing, "BATCH_SIZE", 2)
 
     def stop(done: int, total: int) -> None:

@@ -24,16 +24,21 @@ from lowclip_runtime import indexing
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.index import Index
 
-indexing.BATCH_SIZE = int(sys.argv[4])
-real = LowClip.embed_each
+indexing.BATCH_SIZE = indexing.STORE_BATCH = int(sys.argv[4])
+read, embed = LowClip.read_pixels, LowClip.embed_pixels
+name_of = {}
 
-def told(self, images, *more):
-    images = list(images)
-    for image in images:
-        print("embeds", image.name, flush=True)
-    return real(self, images, *more)
+def remembered(self, image):
+    pixels = read(self, image)
+    name_of[pixels.tobytes()] = image.name.rpartition("/")[2]
+    return pixels
 
-LowClip.embed_each = told
+def told(self, pixels):
+    for one in pixels:
+        print("embeds", name_of[one.tobytes()], flush=True)
+    return embed(self, pixels)
+
+LowClip.read_pixels, LowClip.embed_pixels = remembered, told
 with Index.open(sys.argv[2], LowClip.open(sys.argv[1], threads=1), vectors=sys.argv[5]) as index:
     print("opened", len(index), flush=True)
     index.add_folder(sys.argv[3], progress=lambda done, total: print("settled", done, total, flush=True))

@@ -4,7 +4,7 @@ import click
 
 from lowclip_runtime.cli.bundle_commands import embed, evaluate, info, verify
 from lowclip_runtime.cli.demo_command import demo
-from lowclip_runtime.cli.index_commands import index, search
+from lowclip_runtime.cli.index_commands import duplicates, index, search
 from lowclip_runtime.cli.options import configure_process
 
 
@@ -15,5 +15,5 @@ def main() -> None:
     configure_process()
 
 
-for command in (embed, index, search, evaluate, info, verify, demo):
+for command in (embed, index, search, duplicates, evaluate, info, verify, demo):
     main.add_command(command)

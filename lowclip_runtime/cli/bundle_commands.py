@@ -39,8 +39,8 @@ def embed_images(source: str, bundle: str | None, out: str, provider: str, batch
     from lowclip_runtime.embed import Watch, embed_folder_to, embed_images_to
 
     clip = LowClip.open(bundle, provider, towers=("image",))
-    with progress("photo") as on_progress:
-        watch = Watch(on_failed=_tell_failed, on_progress=on_progress)
+    with progress("photo") as bar:
+        watch = Watch(on_failed=bar.tell_failed, on_progress=bar.show)
         if source == "-":
             paths = (os.fsdecode(line) for line in _lines(sys.stdin.buffer))
             report = embed_images_to(clip, paths, out, batch_size=batch_size, watch=watch)
@@ -54,16 +54,23 @@ def embed_images(source: str, bundle: str | None, out: str, provider: str, batch
 @bundle_option
 @_out_option
 @provider_option
-@_batch_option
+@click.option(
+    "--batch-size",
+    default=None,
+    type=click.IntRange(min=1),
+    help="Texts in a batch at most [default: as many as make 512 tokens].",
+)
 @refuse_in_one_sentence
-def embed_texts(source: IO[bytes], bundle: str | None, out: str, provider: str, batch_size: int) -> None:
+def embed_texts(
+    source: IO[bytes], bundle: str | None, out: str, provider: str, batch_size: int | None
+) -> None:
     """Embed the lines of the text file SRC, or of standard input (SRC is -)."""
     from lowclip_runtime.clip import LowClip
     from lowclip_runtime.embed import Watch, embed_texts_to
 
     clip = LowClip.open(bundle, provider, towers=("text",))
-    with progress("text") as on_progress:
-        watch = Watch(on_failed=_tell_failed, on_progress=on_progress)
+    with progress("text") as bar:
+        watch = Watch(on_failed=bar.tell_failed, on_progress=bar.show)
         texts = (line.decode("utf-8", "replace").removeprefix("\ufeff") for line in _lines(source))
         report = embed_texts_to(clip, texts, out, batch_size=batch_size, watch=watch)
     click.echo(f"{out}: {report.written} texts embedded, {report.failed} left out", err=True)
@@ -99,8 +106,8 @@ def evaluate(
 
     kept = read_pairs(pairs, lang=lang, split=split)
     clip = LowClip.open(bundle, provider)
-    with progress("image") as on_progress:
-        result = evaluate_bundle(clip, kept, images, lang=lang, split=split, on_progress=on_progress)
+    with progress("image") as bar:
+        result = evaluate_bundle(clip, kept, images, lang=lang, split=split, on_progress=bar.show)
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else _metrics_table(result))
 
 
@@ -178,12 +185,6 @@ def _verify_index(path: str, bundle: str | None, provider: str) -> dict[str, Any
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
     """Lines without their ends, which may be those of any system."""
     return (line.rstrip(b"\r\n") for line in file)
-
-
-def _tell_failed(item: str, reason: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(f"left out: {item}: {reason}", file=sys.stderr)
 
 
 def _metrics_table(result: dict[str, Any]) -> str:

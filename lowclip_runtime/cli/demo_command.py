@@ -14,8 +14,8 @@ def demo(out: str) -> None:
     """Search the sample photos with the shipped bundle in Azerbaijani; needs no network."""
     from lowclip_runtime.demo import run_demo
 
-    with progress("photo") as on_progress:
-        result = run_demo(out, on_progress)
+    with progress("photo") as bar:
+        result = run_demo(out, bar.show)
     click.echo(summary(result.report))
     for answer in result.answers:
         click.echo(f"\n{answer.query}  ({answer.english})")

@@ -11,14 +11,23 @@ from lowclip_runtime.cli.options import bundle_option, json_option, provider_opt
 from lowclip_runtime.cli.progress import progress
 
 if TYPE_CHECKING:
-    from lowclip_runtime.index import Hit, IndexReport
+    from lowclip_runtime.index import Hit, Index, IndexReport
     from lowclip_runtime.shard import Vectors
 
 _index_option = click.option("--index", "index_path", required=True, metavar="I", help="Folder of the index.")
 
 
+_where_option = click.option(
+    "--where",
+    multiple=True,
+    metavar="FACT=VALUE",
+    help="Only photos with this fact: album=2024, taken=2024-07, or one of --facts. Given twice for one fact: "
+    "either value; for two facts: both.",
+)
+
+
 @click.command()
-@click.argument("gallery")
+@click.argument("gallery", required=False)
 @_index_option
 @click.option(
     "--vectors",
@@ -35,15 +44,34 @@ _index_option = click.option("--index", "index_path", required=True, metavar="I"
     help="Keep the first N numbers of each embedding, chosen when the index is made "
     "[default: what the index has; all of the bundle's].",
 )
+@click.option(
+    "--facts",
+    "facts_file",
+    default=None,
+    metavar="TSV",
+    help="Facts for --where: a column `image`, relative to GALLERY, and one for each fact.",
+)
+@click.option(
+    "--remove",
+    multiple=True,
+    metavar="PHOTO",
+    help="Take this photo out of the index; the file is left alone.",
+)
+@click.option(
+    "--compact", is_flag=True, help="Give the room of removed and replaced photos back to the disk."
+)
 @bundle_option
 @provider_option
 @json_option
 @refuse_in_one_sentence
 def index(
-    gallery: str,
+    gallery: str | None,
     index_path: str,
     vectors: "Vectors | None",
     dims: int | None,
+    facts_file: str | None,
+    remove: Sequence[str],
+    compact: bool,
     bundle: str | None,
     provider: str,
     as_json: bool,
@@ -51,16 +79,27 @@ def index(
     """Make the index hold exactly the photos of the folder GALLERY: add, update and remove what changed.
 
     What was indexed before a kill is kept, and a rerun goes on from there. A broken photo is named on
-    standard error and left out.
+    standard error and left out. Without GALLERY only --remove and --compact are done.
     """
     from lowclip_runtime.clip import LowClip
+    from lowclip_runtime.facts_file import read_facts
     from lowclip_runtime.index import Index
 
+    if gallery is None and (facts_file is not None or not (remove or compact)):
+        raise click.UsageError("name the GALLERY, a folder of photos")
+    facts = read_facts(facts_file, gallery) if facts_file is not None and gallery is not None else {}
     clip = LowClip.open(bundle, provider, towers=("image",))
-    with Index.open(index_path, clip, vectors=vectors, dims=dims) as opened, progress("photo") as on_progress:
-        report = opened.add_folder(gallery, progress=on_progress)
-    for path, reason in report.failed:
-        click.echo(f"left out: {path}: {reason}", err=True)
+    with Index.open(index_path, clip, create=gallery is not None, vectors=vectors, dims=dims) as opened:
+        report = _add_folder(opened, gallery) if gallery is not None else None
+        if facts:
+            told = opened.set_facts(facts)
+            click.echo(f"{told:,} of the {len(facts):,} photos of {facts_file} are in the index", err=True)
+        if remove:
+            click.echo(f"{opened.remove(remove):,} of {len(remove):,} photos removed", err=True)
+        if compact:
+            click.echo(f"{opened.compact() / 1e6:,.1f} MB given back to the disk", err=True)
+    if report is None:
+        return
     click.echo(json.dumps(report.as_json(), ensure_ascii=False) if as_json else summary(report))
     if report.holds_nothing:
         raise click.ClickException(
@@ -69,9 +108,20 @@ def index(
 
 
 @click.command()
-@click.argument("queries", metavar="QUERY...", nargs=-1, required=True)
+@click.argument("queries", metavar="[QUERY]...", nargs=-1)
 @_index_option
 @click.option("-k", default=10, show_default=True, type=int, help="How many photos to show for each query.")
+@click.option(
+    "--image", default=None, metavar="FILE", help="Find photos like this one, and like the QUERY if given."
+)
+@click.option(
+    "--text-share",
+    default=0.5,
+    show_default=True,
+    type=float,
+    help="With --image and a QUERY: how much the QUERY counts, from 0 to 1.",
+)
+@_where_option
 @bundle_option
 @provider_option
 @json_option
@@ -83,6 +133,9 @@ def search(
     queries: Sequence[str],
     index_path: str,
     k: int,
+    image: str | None,
+    text_share: float,
+    where: Sequence[str],
     bundle: str | None,
     provider: str,
     as_json: bool,
@@ -93,15 +146,70 @@ def search(
     from lowclip_runtime.index import Index
     from lowclip_runtime.sheet import Section, write_sheet
 
-    texts = _all_queries(queries)
-    clip = LowClip.open(bundle, provider, towers=("text",))
+    if not queries and image is None:
+        raise click.UsageError("give a QUERY, or a photo with --image")
+    texts, facts = _all_queries(queries), parse_where(where)
+    towers = [*(["text"] if queries else []), *(["image"] if image is not None else [])]
+    clip = LowClip.open(bundle, provider, towers=towers)
     with Index.open(index_path, clip, create=False) as opened:
-        found = opened.search_all(texts, k)
+        if image is None:
+            found = opened.search_all(texts, k, where=facts)
+        elif not texts:
+            texts, found = [image], [opened.search_image(image, k, where=facts)]
+        else:
+            found = [opened.search_like(image, text, k, text_share=text_share, where=facts) for text in texts]
     if sheet is not None:
         write_sheet(sheet, [Section(text, hits) for text, hits in zip(texts, found, strict=True)])
     show = _print_json if as_json else _print_table
     for text, hits in zip(texts, found, strict=True):
         show(text if len(texts) > 1 else None, hits)
+
+
+@click.command()
+@_index_option
+@click.option(
+    "--min-score",
+    default=0.95,
+    show_default=True,
+    type=float,
+    help="Cosine from which on two photos show nearly the same.",
+)
+@bundle_option
+@json_option
+@refuse_in_one_sentence
+def duplicates(index_path: str, min_score: float, bundle: str | None, as_json: bool) -> None:
+    """List the photos of the index that show nearly the same, group by group; --json prints a list a line."""
+    from lowclip_runtime.clip import LowClip
+    from lowclip_runtime.index import Index
+
+    with Index.open(index_path, LowClip.open(bundle), create=False) as opened:
+        groups = opened.near_duplicates(min_score)
+    for group in groups:
+        click.echo(json.dumps(group, ensure_ascii=False) if as_json else "\n".join([*group, ""]))
+    if not as_json:
+        click.echo(f"{sum(map(len, groups)):,} photos in groups: {len(groups):,}")
+
+
+def parse_where(where: Sequence[str]) -> dict[str, list[str]]:
+    """`FACT=VALUE` as often as it was given → what `Index.search` takes.
+
+    Raises:
+        InputError: one of them has no `=`.
+    """
+    from lowclip_runtime.errors import InputError
+
+    facts: dict[str, list[str]] = {}
+    for one in where:
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"--where takes FACT=VALUE, such as album=2024, not {one!r}")
+        facts.setdefault(name, []).append(value)
+    return facts
+
+
+def _add_folder(opened: "Index", gallery: str) -> "IndexReport":
+    with progress("photo") as bar:
+        return opened.add_folder(gallery, progress=bar.show, on_failed=bar.tell_failed)
 
 
 def summary(report: "IndexReport") -> str:
@@ -127,7 +235,7 @@ def _all_queries(queries: Sequence[str]) -> list[str]:
     texts: list[str] = []
     for query in queries:
         texts += _lines_of_standard_input() if query == "-" else [query]
-    if not texts:
+    if queries and not texts:
         raise InputError("standard input holds no query; write one query a line")
     return texts
 

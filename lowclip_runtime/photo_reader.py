@@ -1,0 +1,62 @@
+"""Reads photos ahead for indexing: content hash, facts, whether the index has that content, and if not the pixels.
+
+One opening of the file serves all, so that hash and pixels are of the same content. Embedding and storing
+is `indexing.py`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lowclip_runtime.clip import LowClip, Pixels
+from lowclip_runtime.errors import ImageError
+from lowclip_runtime.folder import FoundFile, os_reason, printable
+from lowclip_runtime.photo_facts import Facts, content_facts
+from lowclip_runtime.shard import Point
+from lowclip_runtime.stream import done_ahead
+
+# Photos read and waiting, 150 KB each: as many as let the threads read on while the tower runs a batch.
+AHEAD = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPhoto:
+    """One file: its `twins`, photos in the index with the same content, or `pixels`, or why it has neither."""
+
+    file: FoundFile
+    sha256: str = ""
+    facts: Facts = field(default_factory=dict)
+    twins: tuple[Point, ...] = ()
+    pixels: Pixels | None = None
+    reason: str = ""
+
+
+def read_photos(
+    clip: LowClip, root: Path, files: Iterable[FoundFile], twins_of: Callable[[str], list[Point]]
+) -> Iterator[ReadPhoto]:
+    """What each of `files` below `root` holds, in order.
+
+    Args:
+        twins_of: the photos in the index with a content of this hash; several threads call it.
+    """
+
+    def read(file: FoundFile) -> ReadPhoto:
+        path = root / file.path
+        try:
+            with path.open("rb") as opened:
+                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+                opened.seek(0)
+                facts = content_facts(opened)
+                twins = twins_of(sha256)
+                if twins:
+                    return ReadPhoto(file, sha256, facts, twins=tuple(twins))
+                opened.seek(0)
+                pixels = clip.read_pixels(opened)
+        except OSError as error:
+            return ReadPhoto(file, reason=os_reason(error))
+        if isinstance(pixels, ImageError):
+            return ReadPhoto(file, reason=printable(str(pixels).removeprefix(f"{path}: ")))
+        return ReadPhoto(file, sha256, facts, pixels=pixels)
+
+    return done_ahead(read, files, threads=clip.threads, ahead=AHEAD)

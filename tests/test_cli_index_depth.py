@@ -1,0 +1,74 @@
+"""Filters, photos as queries, near duplicates, removal and compacting, as a user types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_cli_index import json_lines, lowclip, refused
+from tiny_bundle import picture
+
+
+@pytest.fixture
+def gallery(photos: dict[str, Path]) -> Path:
+    root = next(iter(photos.values())).parent
+    (root / "2024").mkdir()
+    for word in ("göy", "sarı"):
+        photos[word].rename(root / "2024" / f"{word}.png")
+    return root
+
+
+@pytest.fixture
+def options(tmp_path: Path, tiny_bundle: Path, gallery: Path) -> tuple[object, ...]:
+    options = ("--bundle", tiny_bundle, "--index", tmp_path / "i")
+    assert lowclip("index", gallery, *options).exit_code == 0
+    return options
+
+
+def stems(*arguments: object) -> list[str]:
+    return [Path(line["path"]).stem for line in json_lines(lowclip("search", "--json", *arguments))]
+
+
+def test_where_filters_and_facts_come_from_a_file(
+    tmp_path: Path, gallery: Path, options: tuple[object, ...]
+) -> None:
+    assert set(stems("it", "--where", "album=2024", *options)) == {"göy", "sarı"}
+    facts = tmp_path / "facts.tsv"
+    facts.write_text("image\twho\nağ.png\tLeyla\n2024/göy.png\tƏli\nnone.png\tx\n", "utf-8")
+    result = lowclip("index", gallery, "--facts", facts, *options)
+    assert "2 of the 3 photos of" in result.stderr and "6 unchanged" in result.stdout
+    both = ("--where", "who=Leyla", "--where", "who=Əli")
+    assert set(stems("it", *both, *options)) == {"ağ", "göy"}
+    assert stems("it", *both, "--where", "album=2024", *options) == ["göy"]
+    assert stems("it", "--where", "who=nobody", *options) == []
+    assert "FACT=VALUE" in refused(lowclip("search", "it", "--where", "album", *options))
+
+
+def test_a_photo_as_query_alone_and_with_words(gallery: Path, options: tuple[object, ...]) -> None:
+    red = gallery / "qırmızı.png"
+    assert stems("--image", red, "-k", 1, *options) == ["qırmızı"]
+    assert stems("göy", "--image", red, "--text-share", 1, "-k", 1, *options) == ["göy"]
+    table = lowclip("search", "göy", "sarı", "--image", red, *options)
+    assert table.stdout.count("qırmızı.png") == 2
+    assert lowclip("search", *options).exit_code == 2
+    assert "text_share" in refused(lowclip("search", "göy", "--image", red, "--text-share", 2, *options))
+    assert "no such file" in refused(lowclip("search", "--image", gallery / "none.png", *options))
+
+
+def test_near_duplicates_for_people_and_programs(gallery: Path, options: tuple[object, ...]) -> None:
+    picture((255, 2, 0)).save(gallery / "red.png")
+    lowclip("index", gallery, *options)
+    group = [str(gallery / "qırmızı.png"), str(gallery / "red.png")]
+    result = lowclip("duplicates", "--min-score", 0.999, "--json", *options)
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [group]
+    table = lowclip("duplicates", "--min-score", 0.999, *options).stdout
+    assert table == "\n".join([*group, "", "2 photos in groups: 1", ""])
+
+
+def test_removing_and_compacting_need_no_gallery(gallery: Path, options: tuple[object, ...]) -> None:
+    result = lowclip("index", "--remove", gallery / "ağ.png", "--remove", "none.png", "--compact", *options)
+    assert result.exit_code == 0 and result.stdout == ""
+    assert result.stderr.startswith("1 of 2 photos removed\n") and "MB given back" in result.stderr
+    assert "ağ" not in stems("it", *options)
+    assert lowclip("index", *options).exit_code == 2
+    assert lowclip("index", "--facts", "x.tsv", "--compact", *options).exit_code == 2
+    assert "no such index" in refused(lowclip("index", "--compact", *options[:2], "--index", "none"))

@@ -1,0 +1,105 @@
+"""What an index can do beside answering texts: photos like one, near duplicates, removal, and giving room back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_bundle import picture
+
+from lowclip_runtime.clip import LowClip
+from lowclip_runtime.errors import InputError
+from lowclip_runtime.index import Index, verify_index
+from lowclip_runtime.near_duplicates import near_groups
+from lowclip_runtime.shard import Vectors
+
+
+@pytest.fixture
+def gallery(photos: dict[str, Path]) -> Path:
+    return next(iter(photos.values())).parent
+
+
+def unit(rows: list[list[float]]) -> np.ndarray:
+    values = np.array(rows, np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def test_like_a_photo_and_like_a_text(tmp_path: Path, tiny_clip: LowClip, photos: dict[str, Path]) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(photos["göy"].parent)
+        first = [Path(index.search_like(photos["qırmızı"], "göy", 1, text_share=share)[0].path).stem
+                 for share in (0, 0.3, 0.7, 1)]  # fmt: skip
+        assert (first[0], first[-1]) == ("qırmızı", "göy")
+        both = index.search_like(photos["qırmızı"], "göy", 6, text_share=0.5)
+        middle = tiny_clip.embed_images([photos["qırmızı"]])[0] + tiny_clip.embed_texts(["göy"])[0]
+        expected = index.search_embedding(middle / np.linalg.norm(middle), 6)
+        assert [(hit.path, pytest.approx(hit.score, abs=1e-6)) for hit in both] == [
+            (hit.path, hit.score) for hit in expected
+        ]
+        for share in (-0.1, 1.1, float("nan")):
+            with pytest.raises(InputError, match="text_share must be from 0 to 1"):
+                index.search_like(photos["göy"], "göy", text_share=share)
+
+
+def test_a_removed_photo_is_gone_until_its_gallery_is_added_again(
+    tmp_path: Path, tiny_clip: LowClip, photos: dict[str, Path]
+) -> None:
+    gallery = photos["göy"].parent
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        link = tmp_path / "link"
+        link.symlink_to(gallery)
+        assert index.remove([photos["göy"], link / "ağ.png", tmp_path / "none.png"]) == 2
+        assert index.remove([]) == 0
+        assert {Path(hit.path).stem for hit in index.search("göy")} == {"qırmızı", "yaşıl", "sarı", "qara"}
+        assert index.add_folder(gallery).added == 2
+
+
+def test_near_duplicates_are_grouped(tmp_path: Path, tiny_clip: LowClip) -> None:
+    gallery = tmp_path / "photos"
+    gallery.mkdir()
+    for name, colour in {
+        "red": (250, 0, 0), "red2": (255, 3, 0), "blue": (0, 0, 250), "blue2": (2, 0, 255), "green": (0, 255, 0)
+    }.items():  # fmt: skip
+        picture(colour).save(gallery / f"{name}.png")
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        groups = [[Path(path).stem for path in group] for group in index.near_duplicates(0.999)]
+        assert groups == [["blue", "blue2"], ["red", "red2"]]
+        assert len(index.near_duplicates(1)) == 0
+        for score in (0, -1, 1.5):
+            with pytest.raises(InputError, match="the least score"):
+                index.near_duplicates(score)
+
+
+def test_groups_are_chains_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lowclip_runtime.near_duplicates._BLOCK", 2)
+    angles = np.deg2rad([0, 90, 10, 180, 20, 95, 270])
+    embeddings = unit([[np.cos(a), np.sin(a)] for a in angles])
+    assert near_groups(embeddings, float(np.cos(np.deg2rad(11)))) == [[0, 2, 4], [1, 5]]
+    assert near_groups(embeddings[:0], 0.9) == []
+
+
+@pytest.mark.parametrize("vectors", ["float32", "int8", "binary"])
+def test_compacting_gives_room_back_and_loses_nothing(
+    tmp_path: Path, tiny_clip: LowClip, gallery: Path, vectors: Vectors
+) -> None:
+    path = tmp_path / "i"
+    for i in range(400):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(gallery / f"{i}.png")
+    with Index.open(path, tiny_clip, vectors=vectors) as index:
+        index.add_folder(gallery)
+        index.set_facts({str(gallery / "göy.png"): {"who": "Leyla"}})
+        for i in range(400):
+            (gallery / f"{i}.png").unlink()
+        index.add_folder(gallery)
+        before = index.search("göy", 6)
+        assert index.compact() > 0
+        assert index.search("göy", 6) == before
+        assert [Path(hit.path).stem for hit in index.search("it", where={"who": ["Leyla"]})] == ["göy"]
+        assert index.add_folder(gallery).unchanged == 6
+        picture((9, 9, 9)).save(gallery / "new.png")
+        assert index.add_folder(gallery).added == 1
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+    assert verify_index(path, tiny_clip)["photos"] == 7
