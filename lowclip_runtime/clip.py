@@ -5,7 +5,7 @@ preprocessing is `preprocess.py`, tokenizing `text.py`, onnxruntime `session.py`
 """
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Self
@@ -49,12 +49,14 @@ class LowClip:
         path: Path,
         manifest: BundleManifest,
         provider: str,
+        provider_options: Mapping[str, str] | None,
         threads: int | None,
         towers: Collection[str],
     ) -> None:
         self.path = path
         self.manifest = manifest
         self._provider = provider
+        self._provider_options = provider_options
         self.threads = threads or available_cores()
         self._towers = frozenset(towers)
         self._decode_budget = MemoryBudget()
@@ -65,6 +67,7 @@ class LowClip:
         bundle: str | Path | None = None,
         provider: str = "cpu",
         *,
+        provider_options: Mapping[str, str] | None = None,
         threads: int | None = None,
         towers: Collection[str] = TOWERS,
     ) -> Self:
@@ -72,6 +75,7 @@ class LowClip:
 
         Args:
             provider: `cpu`, `cuda`, `tensorrt`, `openvino`, `coreml`, or `auto` for the fastest that works.
+            provider_options: by onnxruntime's names, such as `{"device_id": "1"}` for `cuda`.
             threads: CPU threads; by default those that the affinity and the container's quota give.
             towers: `("image",)` or `("text",)` makes the other an error instead of a slow surprise.
 
@@ -86,7 +90,7 @@ class LowClip:
             raise InputError(f"threads must be 1 or more, not {threads}")
         check_provider(provider)
         path = Path(bundle) if bundle is not None else shipped_bundle()
-        return cls(path, read_manifest(path), provider, threads, towers)
+        return cls(path, read_manifest(path), provider, provider_options, threads, towers)
 
     @property
     def name(self) -> str:
@@ -213,7 +217,11 @@ class LowClip:
         if tower not in self._towers:
             raise InputError(f"this LowClip was opened with towers={sorted(self._towers)}, without {tower!r}")
         return TowerSession(
-            self.path / file, self._provider, threads=self.threads, shrink_memory=tower == "text"
+            self.path / file,
+            self._provider,
+            provider_options=self._provider_options,
+            threads=self.threads,
+            shrink_memory=tower == "text",
         )
 
     def _embed_tokens(self, token_ids: Sequence[Sequence[int]]) -> Embeddings:

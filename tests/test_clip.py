@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tiny_bundle import COLOURS, DIMS, PREPROCESS, THINGS, image_embedding, text
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, InputError, TextError
 from lowclip_runtime.preprocess import preprocess
+from lowclip_runtime.session import TowerSession
 
 # float32 sums of a few terms; an embedding's entries are at most 1
 ROUNDING = 1e-5
@@ -169,3 +171,39 @@ def test_opening_loads_no_tower(tiny_bundle: Path) -> None:
 def test_what_a_clip_says_of_its_bundle(tiny_clip: LowClip, tiny_bundle: Path) -> None:
     assert (tiny_clip.name, tiny_clip.dims, tiny_clip.path) == ("tiny", DIMS, tiny_bundle)
     assert tiny_clip.bundle_id == tiny_clip.manifest.bundle_id
+
+
+def test_batches_of_texts_are_cut_by_their_tokens(
+    tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padding included, no batch has more than the limit, unless one text alone has."""
+    monkeypatch.setattr("lowclip_runtime.clip.BATCH_TOKENS", 24)
+    shapes: list[tuple[int, ...]] = []
+    real = TowerSession.run
+
+    def seen(self: TowerSession, output: str, feed: Any) -> Any:
+        shapes.append(feed["input_ids"].shape)
+        return real(self, output, feed)
+
+    monkeypatch.setattr(TowerSession, "run", seen)
+    texts = ["it " * n for n in (1, 13, 2, 5, 1, 1, 9, 3, 1, 2)]
+    together = tiny_clip.embed_texts(texts)
+    assert all(rows * tokens <= 24 for rows, tokens in shapes)
+    assert sum(rows for rows, _ in shapes) == len(texts) and len(shapes) < len(texts)
+    shapes.clear()
+    np.testing.assert_allclose(tiny_clip.embed_texts(texts, batch_size=2), together, atol=1e-6)
+    assert max(rows for rows, _ in shapes) == 2
+
+
+def test_a_query_that_is_asked_again_does_not_run_the_tower(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = LowClip.open(tiny_bundle)
+    first = clip.embed_texts(["it"])
+    monkeypatch.setattr(TowerSession, "run", None)
+    again = clip.embed_texts(["it"])
+    np.testing.assert_array_equal(again, first)
+    again[:] = 0  # a caller's own
+    np.testing.assert_array_equal(clip.embed_texts(["it"]), first)
+    with pytest.raises(TextError):
+        clip.embed_texts([""])

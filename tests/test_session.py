@@ -175,3 +175,37 @@ def test_affinity_alone_limits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write(tmp_path, "proc/self/cgroup", "0::/\n")
     write(tmp_path, "sys/fs/cgroup/cpu.max", "800000 100000\n")
     assert available_cores(tmp_path) == 2
+
+
+def test_bound_inputs_and_outputs_give_what_a_plain_run_gives(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path
+) -> None:
+    """The path of GPU providers, here on the CPU."""
+    session = TowerSession(tiny_bundle / "onnx/vision_model.onnx")
+    pixel_values = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    for feed in (pixel_values, np.asfortranarray(pixel_values), pixel_values[::-1]):
+        plain = session.run("image_embeds", {"pixel_values": feed})
+        with monkeypatch.context() as patched:
+            patched.setattr(TowerSession, "_is_on_gpu", True)
+            bound = session.run("image_embeds", {"pixel_values": feed})
+            with pytest.raises(BundleError, match=r"does not run on pixel_values \(1, 4, 8, 8\)"):
+                session.run("image_embeds", {"pixel_values": np.zeros((1, 4, 8, 8), np.float32)})
+        np.testing.assert_array_equal(bound, plain)
+
+
+def test_provider_options_go_to_the_provider_that_was_named(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path
+) -> None:
+    asked: list[Any] = []
+
+    def told(*_: Any, providers: Any, **__: Any) -> Any:
+        asked.append(providers)
+        raise RuntimeError("no device")
+
+    offer(monkeypatch, CUDA, CPU)
+    monkeypatch.setattr(ort, "InferenceSession", told)
+    with pytest.raises(ProviderError, match="no device"):
+        LowClip.open(tiny_bundle, "cuda", provider_options={"device_id": "1"}).embed_texts(["it"])
+    assert asked == [[(CUDA, {"device_id": "1"}), CPU]]
+    with pytest.raises(ProviderError, match="name it instead of 'auto'"):
+        LowClip.open(tiny_bundle, "auto", provider_options={"device_id": "1"}).embed_texts(["it"])
