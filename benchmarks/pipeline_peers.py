@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lowclip_runtime.clip import LowClip
+from lowclip_train.torchvision_repair import import_torchvision
 
 Peer = Callable[[Sequence[Path]], NDArray[np.float32]]
 _RCLIP_BATCH = 8  # rclip/main.py, default of --indexing-batch-size
@@ -22,6 +23,7 @@ _CLIP_RETRIEVAL_BATCH = 256  # clip_retrieval/clip_inference, default of --batch
 
 def sentence_transformers(clip: LowClip, threads: int) -> Peer:
     """`SentenceTransformer.encode` of opened images, with a module of ours that holds the network."""
+    import_torchvision()
     import timm
     import torch
     from sentence_transformers import SentenceTransformer
@@ -30,6 +32,8 @@ def sentence_transformers(clip: LowClip, threads: int) -> Peer:
 
     class Tower(Module):
         """timm's network behind the image processor that the bundle describes."""
+
+        modalities = ("image",)
 
         def __init__(self) -> None:
             super().__init__()
