@@ -8,6 +8,7 @@ from typing import Any
 
 from export_table import export_table
 from result_file import RESULTS
+from runtime_table import runtime_table
 
 README = RESULTS.parents[1] / "README.md"
 _CASES = {
@@ -30,6 +31,7 @@ def with_tables(text: str) -> str:
     tables = {"quality": _quality, "footprint": _footprint, "index": _index, "vocabulary": _vocabulary}
     made = {name: table(_result(name)) for name, table in tables.items()}
     made["export"] = export_table(RESULTS / "export")
+    made["runtime"] = runtime_table(RESULTS)
     for name, table in made.items():
         opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, rest = text.split(opening, 1)

@@ -171,7 +171,9 @@ class Index:
         It writes the index anew beside the old one, so the disk must hold both for a while; a kill leaves one of
         them.
         """
-        return self._shard.compact(self.manifest.dims, LOOKUP_KEYS)
+        saved = self._shard.compact(self.manifest.dims, LOOKUP_KEYS)
+        self._shard.build_graph(self.manifest.dims)
+        return saved
 
     def near_duplicates(self, least_score: float = LEAST_SCORE) -> list[list[str]]:
         """Groups of photos that show nearly the same: each is at least so near to another one of its group.

@@ -60,6 +60,8 @@ def add_folder(
 ) -> IndexReport:
     """Make the index hold exactly the readable photos of `folder`; photos of other galleries stay.
 
+    A large index also gets a graph to search by, see `shard.py`.
+
     Args:
         dims: how many numbers of each embedding are stored.
         progress: called with (files settled, files to settle) after each batch that is safe on the disk.
@@ -78,6 +80,7 @@ def add_folder(
         update.leave_out(path, reason)
     update.store_new_and_changed(progress)
     update.remove_gone()
+    shard.build_graph(dims)
     return report_of(update.tally, time.perf_counter() - started)
 
 

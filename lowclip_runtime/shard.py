@@ -1,6 +1,6 @@
 """One shard of Qdrant Edge: a folder of embeddings with ids and payloads, searched by scanning all of them.
 
-The only file that imports `qdrant_edge`, whose errors it turns into ours. What the payload means is
+The only file that imports `qdrant_edge`; `shard_errors.py` knows what its errors mean. What the payload means is
 `photo_record.py`, which bundle the embeddings belong to `index_manifest.py`.
 
 Measured with qdrant-edge-py 0.9.0 (32 points of 256 dims a batch, 2 cores): upsert 1 ms, flush 9 ms, load
@@ -11,8 +11,11 @@ rescores the best of them with the embeddings, which stay on disk. What the engi
 - Its scalar int8 quantization makes no codes until `optimize` rewrites the whole segment. Its TurboQuant with
   8 bits a number (a fixed rotation first, so that nothing is calibrated) makes them at every upsert and loses
   less; its binary quantization makes them at every upsert too. So these two, and `optimize` is never called.
-- `exact=True` ignores the codes, at every size; without an HNSW graph `exact=False` scans all of them.
+- `exact=True` ignores the codes, at every size; without a graph `exact=False` scans all of them.
 - Rescored scores are the dot products with the embeddings, as in a float32 shard.
+
+From `EXACT_BELOW` points on `build_graph` makes an HNSW graph (Malkov & Yashunin 2016, arXiv 1603.09320), and searches
+follow it instead of scanning. Points that come later are scanned until it is built again.
 """
 
 import contextlib
@@ -29,12 +32,15 @@ from numpy.typing import NDArray
 
 from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.files import bytes_on_disk, whole_folder
+from lowclip_runtime.shard_errors import engine_errors
 from lowclip_runtime.stream import batches
 
 ENGINE = "qdrant-edge 0.9"  # the format on disk is beta and tied to the release
 Vectors: TypeAlias = Literal["float32", "int8", "binary"]
 VECTORS: tuple[Vectors, ...] = get_args(Vectors)
 Where: TypeAlias = Mapping[str, Sequence[str]]  # payload key → the values of which it must hold one
+EXACT_BELOW = 200_000  # points; a scan of so many takes 20 ms
+_GRAPH_LINKS, _GRAPH_EFFORT, _SEARCH_EFFORT = 16, 128, 128  # m, ef_construct, ef
 # Points rescored for each one asked for: of 1, 2, 4, … the fewest that find the ten photos that an exact search
 # finds among 7,848 with 256 dims (benchmarks/results/index.json has the curves, also for fewer dims).
 _CANDIDATES: dict[Vectors, int] = {"float32": 1, "int8": 2, "binary": 32}
@@ -75,11 +81,14 @@ class Shard:
         candidates: how many points a search of codes rescores for each one asked for.
     """
 
-    def __init__(self, path: Path, engine: qdrant_edge.EdgeShard, vectors: Vectors) -> None:
+    _engine: qdrant_edge.EdgeShard
+
+    def __init__(self, path: Path, vectors: Vectors) -> None:
         self.path = path
         self.vectors = vectors
         self.candidates = _CANDIDATES[vectors]
-        self._engine = engine
+        with engine_errors(path):
+            self._load()
 
     @staticmethod
     def create(
@@ -92,7 +101,7 @@ class Shard:
             lookup_keys: payload keys of text that `find` shall look up without reading everything.
             vectors: what a search scans: the embeddings, or codes of a byte or a bit a number.
         """
-        with _engine_errors(Path(path)):
+        with engine_errors(Path(path)):
             config = qdrant_edge.EdgeConfig(vectors=_vector_params(dims, vectors))
             engine = qdrant_edge.EdgeShard.create(str(path), config)
             for key in lookup_keys:
@@ -111,31 +120,30 @@ class Shard:
         path = Path(path)
         if not (path / "segments").is_dir():  # the engine would create this folder before it fails
             raise IndexFileError(f"{path} holds no embeddings; build the index again with: lowclip index")
-        with _engine_errors(path):
-            return cls(path, qdrant_edge.EdgeShard.load(str(path)), vectors)
+        return cls(path, vectors)
 
     def close(self) -> None:
         """Write what is pending and let others open the shard; closing twice is allowed."""
-        with _engine_errors(self.path):
+        with engine_errors(self.path):
             self._engine.close()
 
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""
         self._check_free_space()
-        with _engine_errors(self.path):
+        with engine_errors(self.path):
             rows = [qdrant_edge.Point(p.id, _listed(p.embedding), p.payload) for p in points]
             if rows:
                 self._engine.update(qdrant_edge.UpdateOperation.upsert_points(rows))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove the points with these ids; ids that are not there are no error."""
-        with _engine_errors(self.path):
+        with engine_errors(self.path):
             if ids:
                 self._engine.update(qdrant_edge.UpdateOperation.delete_points(list(ids)))
 
     def flush(self) -> None:
         """Force to the disk all that was upserted and deleted: it survives a kill from here on."""
-        with _engine_errors(self.path):
+        with engine_errors(self.path):
             self._engine.flush()
 
     def __len__(self) -> int:
@@ -155,11 +163,13 @@ class Shard:
         request = qdrant_edge.QueryRequest(
             limit=k,
             query=qdrant_edge.Query.Nearest(_listed(embedding)),
-            params=qdrant_edge.SearchParams(exact=self.vectors == "float32", quantization=codes),
+            params=qdrant_edge.SearchParams(
+                exact=self.is_exact, hnsw_ef=max(_SEARCH_EFFORT, rescored), quantization=codes
+            ),
             filter=_filter(where),
             with_payload=True,
         )
-        with _engine_errors(self.path):
+        with engine_errors(self.path):
             found = self._engine.query(request)
         return [ScoredPoint(str(point.id), point.score, point.payload or {}) for point in found]
 
@@ -174,21 +184,52 @@ class Shard:
         """Every point, in the order of the ids."""
         return self._pages(None, with_embeddings)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether searches find the very nearest: the embeddings are scanned, or all of them compared."""
+        return self.vectors == "float32" and not self._has_graph
+
+    def build_graph(self, dims: int) -> bool:
+        """Make the graph of a large shard, where a fifth of its points and more are not in one; whether it did.
+
+        Takes minutes: MEASURED 40 s for each 100,000 points of 256 dims on 2 cores. A kill leaves the shard as it was.
+        """
+        count = len(self)
+        with engine_errors(self.path):
+            if count < EXACT_BELOW or self._engine.info().indexed_vectors_count > 0.8 * count:
+                return False
+            self._check_free_space()
+            config = qdrant_edge.EdgeConfig(
+                vectors=_vector_params(dims, self.vectors),
+                hnsw_config=qdrant_edge.HnswIndexConfig(_GRAPH_LINKS, _GRAPH_EFFORT, full_scan_threshold=1),
+                optimizers=qdrant_edge.EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1),
+            )
+            self._engine.close()
+            self._engine = qdrant_edge.EdgeShard.load(str(self.path), config)
+            self._engine.optimize()
+            self._engine.close()  # only opening it anew removes the segment that was replaced
+            self._load()
+        return True
+
+    def _load(self) -> None:
+        self._engine = qdrant_edge.EdgeShard.load(str(self.path))
+        self._has_graph = self._engine.info().indexed_vectors_count > 0
+
     def retrieve(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The payloads of the points with these ids, by id; ids that are not there are left out."""
-        with _engine_errors(self.path):
+        with engine_errors(self.path):
             found = self._engine.retrieve(list(ids), with_payload=True, with_vector=False) if ids else []
         return {str(point.id): point.payload or {} for point in found}
 
     def set_payload(self, id: str, values: Mapping[str, Any]) -> None:
         """Set these keys in the payload of one point, which keeps its others; durable once `flush` returns."""
         self._check_free_space()
-        with _engine_errors(self.path):
+        with engine_errors(self.path):
             self._engine.update(qdrant_edge.UpdateOperation.set_payload([id], dict(values)))
 
     def count(self, where: Where | None = None) -> int:
         """How many points have such a payload."""
-        with _engine_errors(self.path):
+        with engine_errors(self.path):
             return int(self._engine.count(qdrant_edge.CountRequest(exact=True, filter=_filter(where))))
 
     def compact(self, dims: int, lookup_keys: Sequence[str]) -> int:
@@ -208,8 +249,8 @@ class Shard:
                 for points in batches(self.scroll(with_embeddings=True), _PAGE):
                     new.upsert(points)
             self.close()
-        with _engine_errors(self.path):
-            self._engine = qdrant_edge.EdgeShard.load(str(self.path))
+        with engine_errors(self.path):
+            self._load()
         return before - bytes_on_disk(self.path)
 
     def _pages(self, condition: qdrant_edge.Filter | None, with_embeddings: bool) -> Iterator[Point]:
@@ -218,7 +259,7 @@ class Shard:
             request = qdrant_edge.ScrollRequest(
                 offset, limit=_PAGE, filter=condition, with_payload=True, with_vector=with_embeddings
             )
-            with _engine_errors(self.path):
+            with engine_errors(self.path):
                 records, offset = self._engine.scroll(request)
             for record in records:
                 embedding = np.asarray(record.vector, np.float32) if with_embeddings else None
@@ -268,28 +309,3 @@ def _matches(key: str, values: Sequence[str]) -> list[Any]:
 def _listed(embedding: NDArray[np.float32] | None) -> list[float]:
     assert embedding is not None, "a point is stored with its embedding"
     return embedding.tolist()  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def _engine_errors(path: Path) -> Iterator[None]:
-    """Say in one sentence what the engine means by its bare `Exception`s and panics."""
-    try:
-        yield
-    except BaseException as error:
-        # a panic of the engine's Rust code derives from BaseException, and its class cannot be imported
-        if type(error) is not Exception and type(error).__name__ != "PanicException":
-            raise
-        raise IndexFileError(_sentence(path.parent, str(error))) from error
-
-
-def _sentence(index: Path, said: str) -> str:
-    if "WouldBlock" in said:
-        return f"{index} is open in another process; close that one, or wait until it is done, and try again"
-    if "No space left" in said:
-        return (
-            f"the disk of {index} is full; free some space and run the command again, what is indexed is kept"
-        )
-    if "ermission denied" in said or "Read-only file system" in said:
-        return f"{index} cannot be written, and searching needs that too; change its permissions or copy it"
-    first_line = said.strip().splitlines()[0] if said.strip() else "no reason given"
-    return f"{index} is damaged ({first_line}); delete it and build it again with: lowclip index"

@@ -12,11 +12,13 @@ from PIL import Image
 
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.index import Index, verify_index
-from lowclip_runtime.shard import Vectors
+from lowclip_runtime.photo_record import record_id
+from lowclip_runtime.shard import Point, Shard, Vectors
 
 PHOTOS = 480
 BATCH = 8
 KILLS = 8
+REBUILD_DIMS = 32
 # prints the paths it embeds, and, once a batch is on the disk, how many photos are settled
 PROGRAM = """
 import sys
@@ -132,3 +134,46 @@ Index.open(sys.argv[2], LowClip.open(sys.argv[1]))
     assert not path.exists()
     with Index.open(path, LowClip.open(tiny_bundle)) as index:
         assert len(index) == 0
+
+
+REBUILD = """
+import sys
+from pathlib import Path
+from lowclip_runtime import shard
+
+shard.EXACT_BELOW = 1000
+opened = shard.Shard.open(Path(sys.argv[1]))
+print("opened", len(opened), flush=True)
+while True:
+    opened.compact(DIMS, ["album"])
+    assert opened.build_graph(DIMS)
+""".replace("DIMS", str(REBUILD_DIMS))
+
+
+@pytest.mark.slow
+def test_killed_while_compacting_and_building_the_graph_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "index" / "shard"
+    path.parent.mkdir()
+    rows = np.random.default_rng(0).standard_normal((1500, REBUILD_DIMS)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    points = [Point(record_id(f"/{i}"), {"album": ["x"]}, row) for i, row in enumerate(rows)]
+    Shard.create(path, REBUILD_DIMS, ["album"])
+    shard = Shard.open(path)
+    shard.upsert(points)
+    shard.close()
+    chance = random.Random(1)
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            [sys.executable, "-c", REBUILD, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "opened 1500\n"
+        time.sleep(chance.uniform(0, 1))
+        process.kill()
+        process.communicate()
+    shard = Shard.open(path)
+    assert len(shard) == 1500
+    assert all(shard.search(point.embedding, 1)[0].id == point.id for point in points[::50])
+    shard.compact(REBUILD_DIMS, ["album"])  # also removes what the killed ones left
+    shard.close()
+    assert [one.name for one in path.parent.iterdir()] == ["shard"]

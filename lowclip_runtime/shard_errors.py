@@ -1,0 +1,36 @@
+"""What the engine of a shard means by its bare `Exception`s and panics, each as one sentence."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from lowclip_runtime.errors import IndexFileError
+
+
+@contextlib.contextmanager
+def engine_errors(path: Path) -> Iterator[None]:
+    """Turn what the engine of the shard at `path` raises into ours.
+
+    Raises:
+        IndexFileError: naming the index and what to do.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # a panic of the engine's Rust code derives from BaseException, and its class cannot be imported
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise IndexFileError(_sentence(path.parent, str(error))) from error
+
+
+def _sentence(index: Path, said: str) -> str:
+    if "WouldBlock" in said:
+        return f"{index} is open in another process; close that one, or wait until it is done, and try again"
+    if "No space left" in said:
+        return (
+            f"the disk of {index} is full; free some space and run the command again, what is indexed is kept"
+        )
+    if "ermission denied" in said or "Read-only file system" in said:
+        return f"{index} cannot be written, and searching needs that too; change its permissions or copy it"
+    first_line = said.strip().splitlines()[0] if said.strip() else "no reason given"
+    return f"{index} is damaged ({first_line}); delete it and build it again with: lowclip index"
