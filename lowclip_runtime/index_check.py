@@ -24,14 +24,17 @@ _LEAST_BITS = 64  # codes of fewer bits are those of many photos
 def describe_index(path: str | Path) -> dict[str, Any]:
     """The manifest, the number of photos, the galleries with their numbers of photos, and the bytes on disk.
 
+    `exact` says whether searches find the very nearest, or follow codes or a graph.
+
     Raises:
         IndexFileError: not an index, damaged, or open in another process.
     """
     path = Path(path)
     manifest = read_index_manifest(path)
     galleries: dict[str, int] = {}
-    shard = Shard.open(path / SHARD_NAME)
+    shard = Shard.open(path / SHARD_NAME, manifest.vectors)
     try:
+        exact = shard.is_exact
         for point in shard.scroll():
             gallery = PhotoRecord.from_payload(point.payload).gallery
             galleries[gallery] = galleries.get(gallery, 0) + 1
@@ -43,6 +46,7 @@ def describe_index(path: str | Path) -> dict[str, Any]:
         **to_dict(manifest),
         "photos": sum(galleries.values()),
         "galleries": galleries,
+        "exact": exact,
         "bytes": bytes_on_disk(path),
     }
 
