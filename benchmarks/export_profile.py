@@ -15,7 +15,7 @@ _RUNS = 5
 
 def operator_shares(graph: Path, feed: Mapping[str, Any], threads: int, folder: Path) -> dict[str, float]:
     """Operator → its share of the kernels' time, largest first, on the CPU provider; traces go to `folder`."""
-    options = session_options(threads, spin=False)
+    options = session_options(threads)
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

@@ -53,7 +53,7 @@ def giga_operations(shape: tuple[int, int, int], rounds: int) -> dict[str, float
         "fp32": model,
         "int8": int8_matmuls(model, NEVER_SATURATES, static_scales({"x": (-reach, reach)})),
     }
-    options = session_options(available_cores(), spin=True)
+    options = session_options(available_cores())
     sessions = {
         kind: ort.InferenceSession(one.SerializeToString(), options, providers=["CPUExecutionProvider"])
         for kind, one in models.items()

@@ -147,7 +147,7 @@ def by_matmul_nbits(model: onnx.ModelProto, block_size: int) -> onnx.ModelProto:
 def open_session(model: onnx.ModelProto, path: Path) -> ort.InferenceSession:
     """As the runtime opens it, with external data as in a bundle."""
     save_graph(model, path, external=True)
-    options = session_options(available_cores(), spin=False)
+    options = session_options(available_cores())
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -100,7 +100,7 @@ def interleaved_milliseconds(
     reference: onnx.ModelProto, graphs: Mapping[Recipe, onnx.ModelProto], feed: Feed
 ) -> dict[Recipe | None, float]:
     """Median time of one run of each graph, under None of the fp32 one; every round runs all in turn."""
-    options = session_options(available_cores(), spin=False)
+    options = session_options(available_cores())
     all_graphs: dict[Recipe | None, onnx.ModelProto] = {None: reference, **dict(graphs.items())}
     sessions = {
         recipe: ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])

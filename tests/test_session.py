@@ -11,7 +11,13 @@ import pytest
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ProviderError
-from lowclip_runtime.session import TowerSession, available_providers, check_provider, installed_distributions
+from lowclip_runtime.session import (
+    TowerSession,
+    available_providers,
+    check_provider,
+    installed_distributions,
+    session_options,
+)
 
 REAL_SESSION = ort.InferenceSession
 CPU = "CPUExecutionProvider"
@@ -110,11 +116,11 @@ def test_the_wrong_shape_is_one_sentence(tiny_bundle: Path) -> None:
         session.run("image_embeds", {"pixel_values": np.zeros((1, 4, 8, 8), np.float32)})
 
 
-@pytest.mark.parametrize("spin", [True, False])
-def test_spinning_and_threads_change_nothing(tiny_bundle: Path, spin: bool) -> None:
+@pytest.mark.parametrize("spin_us", [0, 50, 1000])
+def test_spinning_and_threads_change_nothing(tiny_bundle: Path, spin_us: int) -> None:
     pixel_values = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
     runs = [
-        TowerSession(tiny_bundle / "onnx/vision_model.onnx", threads=threads, spin=spin).run(
+        TowerSession(tiny_bundle / "onnx/vision_model.onnx", threads=threads, spin_us=spin_us).run(
             "image_embeds", {"pixel_values": pixel_values}
         )
         for threads in (1, 3)
@@ -209,3 +215,13 @@ def test_provider_options_go_to_the_provider_that_was_named(
     assert asked == [[(CUDA, {"device_id": "1"}), CPU]]
     with pytest.raises(ProviderError, match="name it instead of 'auto'"):
         LowClip.open(tiny_bundle, "auto", provider_options={"device_id": "1"}).embed_texts(["it"])
+
+
+@pytest.mark.parametrize(("version", "spins"), [("1.25.3", "0"), ("1.26.0", "1"), ("2.0.1", "1")])
+def test_threads_spin_only_where_it_can_be_bounded(
+    monkeypatch: pytest.MonkeyPatch, version: str, spins: str
+) -> None:
+    monkeypatch.setattr(ort, "__version__", version)
+    asked = session_options(2, 50).get_session_config_entry("session.intra_op.allow_spinning")
+    never = session_options(2, 0).get_session_config_entry("session.intra_op.allow_spinning")
+    assert (asked, never) == (spins, "0")
