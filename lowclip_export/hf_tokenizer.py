@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lowclip_runtime.spec import TextSpec
-from lowclip_runtime.text import AZERBAIJANI_LETTERS, TYPOGRAPHIC
+from lowclip_runtime.text import AZERBAIJANI_CYRILLIC, AZERBAIJANI_LETTERS, TYPOGRAPHIC
 
 # What `\s` of Python's `re` matches; Oniguruma and JavaScript each leave some of it out.
 _WHITE_SPACE = r"[\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
@@ -62,6 +62,7 @@ def normalization_steps(spec: TextSpec) -> list[Step]:
         _replace(f"{_WHITE_SPACE}+", " "),
         {"type": "Strip", "strip_left": True, "strip_right": True},
         *lower,
+        *(_cyrillic() if spec.from_cyrillic else []),
     ]
     if not spec.prefix:
         return steps
@@ -93,6 +94,12 @@ def _lower_azerbaijani() -> list[Step]:
         {"type": "Lowercase"},
         {"type": "NFC"},  # J̌ has no letter of its own, ǰ has
     ]
+
+
+def _cyrillic() -> list[Step]:
+    """What is lower case already, letter by letter."""
+    letters = [_replace(f"\\u{ord(letter):04x}", latin) for letter, latin in AZERBAIJANI_CYRILLIC.items()]
+    return [*letters, {"type": "NFC"}]  # a mark over a Cyrillic letter may have one over the Latin one
 
 
 def _own_steps(normalizer: Any) -> list[Step]:

@@ -56,12 +56,14 @@ class TextSpec:
         prefix: put before every text after normalization (the e5 family wants `query: `).
         max_tokens: longer texts are cut to this many tokens, special tokens included.
         lowercase: `azerbaijani` lowers with İ → i and I → ı where the text is Azerbaijani; `none` keeps case.
+        from_cyrillic: write Cyrillic letters as Azerbaijani Latin ones, for models that know no Cyrillic.
         pad_token_id: the id that fills a row up to the longest of its batch.
     """
 
     prefix: str = ""
     max_tokens: int = 64
     lowercase: Literal["none", "azerbaijani"] = "none"
+    from_cyrillic: bool = False
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
@@ -70,5 +72,7 @@ class TextSpec:
             problems.append(f"max_tokens must be in 4..512, not {self.max_tokens}")
         if self.pad_token_id < 0:
             problems.append(f"pad_token_id must be 0 or more, not {self.pad_token_id}")
+        if self.from_cyrillic and self.lowercase != "azerbaijani":
+            problems.append(f"from_cyrillic needs lowercase = 'azerbaijani', not {self.lowercase!r}")
         if problems:
             raise ValueError("; ".join(problems))

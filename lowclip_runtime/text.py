@@ -28,6 +28,13 @@ TYPOGRAPHIC = str.maketrans(
 )  # fmt: skip
 AZERBAIJANI_LETTERS = re.compile("[əğışçöüƏĞİŞÇÖÜ]")
 _AZERBAIJANI_LOWER = str.maketrans({"İ": "i", "I": "ı"})
+# The Azerbaijani alphabet of 1958 to 1991, and the Russian letters that it was written with before and in names; small
+# letters only, since case cannot be kept where one letter becomes two.
+AZERBAIJANI_CYRILLIC = {
+    **dict(zip("абвгғдеәжзиыјкҝлмноөпрстуүфхһчҹшэйцщ", "abvqğdeəjziıykglmnoöprstuüfxhçcşeysş", strict=True)),
+    "ю": "yu", "я": "ya", "ё": "yo",
+}  # fmt: skip
+_FROM_CYRILLIC = str.maketrans(AZERBAIJANI_CYRILLIC)
 _SURROGATE = re.compile("[\ud800-\udfff]")  # how Python hands over bytes that are no UTF-8
 _SPACES = re.compile(r"\s+")
 # A caption is a few hundred characters; what lies beyond this cannot reach `max_tokens`, it only costs time.
@@ -38,7 +45,8 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     """One caption or query as the tokenizer should see it, `spec.prefix` included.
 
     `str.lower` alone turns İ into two code points and I into i, both wrong in Azerbaijani; so `azerbaijani`
-    lowers İ → i, and I → ı where the text holds a letter that English does not have.
+    lowers İ → i, and I → ı where the text holds a letter that English does not have. `from_cyrillic` writes
+    Cyrillic letters as the Latin ones of today's alphabet.
 
     Raises:
         TextError: `text` is not a string, not valid Unicode, or empty once white space is removed.
@@ -57,6 +65,8 @@ def normalize_text(text: str, spec: TextSpec) -> str:
         raise TextError("the text is empty; write a word or a sentence to search for")
     if spec.lowercase == "azerbaijani":
         clean = lower_azerbaijani(clean)
+    if spec.from_cyrillic:
+        clean = unicodedata.normalize("NFC", clean.translate(_FROM_CYRILLIC))
     return spec.prefix + clean
 
 

@@ -19,7 +19,7 @@ from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 from lowclip_train.model import DualEncoder, ModelConfig
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no `text.from_cyrillic`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,7 +106,7 @@ def test_a_manifest_that_is_no_json_object_is_refused(bundle: Path, content: byt
         (lambda data: data.update(dims=8), "golden.image_embedding must have 8 numbers, not 16"),
         (lambda data: data["text_tower"].update(file="onnx/other.onnx"), "files must list onnx/other.onnx"),
         (lambda data: data["image_tower"].update(precision="int4"), "precision must be one of"),
-        (lambda data: data.update(schema_version=2), "schema version 2.*pip install --upgrade lowclip"),
+        (lambda data: data.update(schema_version=3), "schema version 3.*pip install --upgrade lowclip"),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_its_problem(

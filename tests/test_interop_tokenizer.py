@@ -33,6 +33,7 @@ SPECS = {
     "prefix": replace(TEXT, max_tokens=512, prefix="query: "),
     # what a pattern could misread, white space that would be squeezed, letters that would be lowered
     "odd prefix": replace(TEXT, max_tokens=512, prefix="I Query (a/b)?  "),
+    "cyrillic": replace(TEXT, max_tokens=512, prefix="query: ", from_cyrillic=True),
     "case": replace(TEXT, max_tokens=512, lowercase="none", prefix="query: "),
 }
 AWKWARD = (
@@ -62,6 +63,9 @@ PIECES = [
     "<s>",
     "[SEP]",
     "e\u200b\u0301",
+    "Ҹ",
+    "ы",
+    "е\u0301",
     "J\u030c",
 ]
 TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=12).map("".join)

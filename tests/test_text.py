@@ -44,6 +44,28 @@ def test_lower_case_by_the_rules_of_the_language(text: str, lowered: str) -> Non
     assert normalize_text(text, PLAIN) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "latin"),
+    [
+        ("Дәниздә үзән ИТ", "dənizdə üzən it"),
+        ("ГЫРМЫЗЫ машын", "qırmızı maşın"),
+        ("Ҝөјдә тәјјарә", "göydə təyyarə"),
+        ("чај ичән ҹаван ағ гыз һәјәтдә", "çay içən cavan ağ qız həyətdə"),
+        ("qırmızı Машын I", "qırmızı maşın ı"),
+        ("Юрий, Эльвира", "yuriy, elьvira"),  # Russian letters that the alphabet never had stay
+        ("a dog", "a dog"),
+    ],
+)
+def test_cyrillic_is_written_in_latin_where_the_model_wants_it(text: str, latin: str) -> None:
+    assert normalize_text(text, TextSpec(lowercase="azerbaijani", from_cyrillic=True)) == latin
+    assert (normalize_text(text, LOWER) == latin) == (text == latin)
+
+
+def test_cyrillic_cannot_be_written_in_latin_in_its_own_case() -> None:
+    with pytest.raises(ValueError, match="from_cyrillic needs lowercase"):
+        TextSpec(from_cyrillic=True)
+
+
 def test_composed_and_decomposed_letters_are_the_same_text(tokenizer: Tokenizer) -> None:
     decomposed = unicodedata.normalize("NFD", "Göy Pişik İ")
     assert decomposed != "Göy Pişik İ"
