@@ -28,7 +28,8 @@ from result_file import row, write_result
 
 from lowclip_runtime import LowClip
 from lowclip_runtime.pairs import Pair, read_pairs
-from lowclip_runtime.shard import VECTORS, Point, Shard, Vectors
+from lowclip_runtime.points import Point
+from lowclip_runtime.shard import VECTORS, Shard, Vectors
 from lowclip_runtime.stream import batches
 from lowclip_runtime.truncation import truncated
 

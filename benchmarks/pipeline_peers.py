@@ -18,7 +18,9 @@ from lowclip_train.torchvision_repair import import_torchvision
 
 Peer = Callable[[Sequence[Path]], NDArray[np.float32]]
 _RCLIP_BATCH = 8  # rclip/main.py, default of --indexing-batch-size
-_CLIP_RETRIEVAL_BATCH = 256  # clip_retrieval/clip_inference, default of --batch_size
+_CLIP_RETRIEVAL_BATCH = (
+    16  # its default of 256 leaves the processor to one stage at a time in a folder of this size
+)
 
 
 def sentence_transformers(clip: LowClip, threads: int) -> Peer:
@@ -102,7 +104,7 @@ def clip_retrieval(clip: LowClip, threads: int) -> Peer:
     session = plain_session(clip, threads)
 
     def embed(paths: Sequence[Path]) -> NDArray[np.float32]:
-        loader = DataLoader(Photos(paths), batch_size=min(_CLIP_RETRIEVAL_BATCH, 16), num_workers=threads)
+        loader = DataLoader(Photos(paths), batch_size=_CLIP_RETRIEVAL_BATCH, num_workers=threads)
         return np.concatenate([session.run(None, {"pixel_values": batch.numpy()})[0] for batch in loader])
 
     return embed

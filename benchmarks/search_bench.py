@@ -23,7 +23,8 @@ from result_file import row, write_result
 from lowclip_runtime import Index, LowClip
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.photo_record import PhotoRecord
-from lowclip_runtime.shard import Point, Shard, Vectors
+from lowclip_runtime.points import Point
+from lowclip_runtime.shard import Shard, Vectors
 from lowclip_runtime.stream import batches
 
 Floats = NDArray[np.float32]
@@ -146,7 +147,6 @@ def text_rows(gallery: Floats, folder: Path) -> list[dict[str, Any]]:
     ms = []
     for text in texts:
         start = time.perf_counter()
-        clip.tokenizer([text])
         clip._embed_tokens(clip.tokenizer.token_ids([text]))
         ms.append((time.perf_counter() - start) * 1e3)
     rows.append(

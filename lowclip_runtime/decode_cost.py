@@ -1,6 +1,6 @@
 """What decoding an image will take of the memory, told from its header alone, so that it can be refused in time.
 
-Measured as the growth of the process over pictures of 4 to 50 megapixels, rounded up (`tests/test_decode_cost.py`
+Measured as the growth of the process over pictures of 4 to 50 megapixels, rounded up (`tests/test_memory.py`
 measures it again).
 """
 

@@ -42,7 +42,7 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
         OSError: the folder cannot be written; `filename` names at least the target.
     """
     target = Path(target)
-    _remove_dead(target, ".tmp", ".old")
+    mend(target)
     if target.exists() and not overwrite:
         raise _exists(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +80,40 @@ def flush_tree(folder: Path) -> None:
     _flush(folder)
 
 
+def hold(path: str | Path) -> int | None:
+    """Keep other holders from `path`, a file or folder, until the given descriptor is closed.
+
+    Returns:
+        The descriptor; None on file systems without locks.
+
+    Raises:
+        BlockingIOError: another holds it.
+    """
+    if not _HAS_LOCKS:
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # a network file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def let_go(descriptor: int | None) -> None:
+    """End what `hold` began."""
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def mend(target: str | Path) -> None:
+    """Remove what killed writers of the folder `target` left, and put it back where it was moved aside."""
+    _remove_dead(Path(target), ".tmp", ".old")
+
+
 def bytes_on_disk(folder: Path) -> int:
     """What the files below `folder` take up; the size of a sparse one says many times as much."""
     return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
@@ -108,13 +142,13 @@ def _aside(target: Path, suffix: str, *, folder: bool) -> Iterator[Path]:
         lock = _lock(work, wait=True)
         if work.exists():  # else another writer took it for dead in the moment before it was locked
             break
-        _unlock(lock)
+        let_go(lock)
     try:
         yield work
     finally:
         with contextlib.suppress(OSError):
             _remove(work)
-        _unlock(lock)
+        let_go(lock)
 
 
 def _remove_dead(target: Path, *suffixes: str) -> None:
@@ -129,7 +163,7 @@ def _remove_dead(target: Path, *suffixes: str) -> None:
             if path.suffix == ".old" and (path / target.name).exists() and not target.exists():
                 (path / target.name).rename(target)
             _remove(path)
-        _unlock(lock)
+        let_go(lock)
 
 
 def _siblings(target: Path, name: re.Pattern[str]) -> list[Path]:
@@ -161,11 +195,6 @@ def _lock(path: Path, *, wait: bool) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _unlock(descriptor: int | None) -> None:
-    if descriptor is not None:
-        os.close(descriptor)
 
 
 def _put(work: Path, target: Path) -> None:

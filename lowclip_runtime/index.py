@@ -3,20 +3,20 @@
 Filling it is `indexing.py`, storing `shard.py`, looking at one without a bundle `index_check.py`.
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowclip_runtime import indexing
 from lowclip_runtime.clip import LowClip
-from lowclip_runtime.errors import InputError
+from lowclip_runtime.errors import ImageError, InputError
+from lowclip_runtime.files import bytes_on_disk
 from lowclip_runtime.index_check import describe_index, verify_index
 from lowclip_runtime.index_manifest import (
     SCHEMA_VERSION,
@@ -29,14 +29,20 @@ from lowclip_runtime.index_manifest import (
     read_index_manifest,
 )
 from lowclip_runtime.index_report import IndexReport
+from lowclip_runtime.index_upkeep import remove_photos, set_facts
 from lowclip_runtime.indexing import OnFailed, Progress
 from lowclip_runtime.near_duplicates import LEAST_SCORE, near_groups
-from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord, checked_facts, record_id
+from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord
+from lowclip_runtime.points import ScoredPoint, Where, checked_where
 from lowclip_runtime.preprocess import ImageInput
-from lowclip_runtime.shard import ENGINE, VECTORS, ScoredPoint, Shard, Vectors, Where
+from lowclip_runtime.shard import ENGINE, VECTORS, Shard, Vectors
 from lowclip_runtime.truncation import check_dims, truncated
 
 __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_index"]
+
+
+# A fact's name → the value, or one of the values, that a photo must have
+Filter: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,8 @@ class Index:
         Args:
             clip: the bundle whose embeddings the index holds.
             create: False makes a missing index an error.
-            vectors: what a search scans: `float32` [the default of a new index] the embeddings, exactly;
+            vectors: what a search scans: `float32` [the default of a new index] the embeddings, exactly, up to
+                200,000 photos, from where on it follows a graph;
                 `int8` a byte or `binary` a bit a number, whose best are rescored with the embeddings.
             dims: keep the first `dims` numbers of each embedding, 8 to `clip.dims` [the default].
 
@@ -134,10 +141,22 @@ class Index:
             self._clip, self._shard, folder, dims, progress=progress, on_failed=on_failed
         )
 
+    @property
+    def wants_graph(self) -> bool:
+        """Whether so many photos are here that `build_graph` pays."""
+        return self._shard.wants_graph()
+
+    def build_graph(self) -> bool:
+        """Make the graph that searches of 200,000 photos and more follow, where it is missing; whether it did.
+
+        `lowclip index` does it after `add_folder`; until then all photos are scanned. Takes minutes.
+        """
+        return self._shard.build_graph(self.manifest.dims)
+
     def set_facts(self, facts: Mapping[str, Mapping[str, Any]]) -> int:
         """Give photos facts that searches can be filtered by, beside `album` and `taken`, which they have.
 
-        Facts stay with a photo that changes or moves.
+        Facts stay with a photo that changes, or moves within its gallery.
 
         Args:
             facts: path of a photo → name → text, whole number, true, false, or list of texts.
@@ -148,32 +167,25 @@ class Index:
         Raises:
             InputError: a name or value that cannot be a fact.
         """
-        checked = {one: checked_facts(facts[path], path) for path in facts for one in _ids_of(path)}
-        known = self._shard.retrieve(list(checked))
-        for one in known:
-            self._shard.set_payload(one, checked[one])
-        self._shard.flush()
-        return len(known)
+        return set_facts(self._shard, facts)
 
     def remove(self, paths: Iterable[str | Path]) -> int:
         """Take photos out of the index and say how many were in it; the files are left alone.
 
         A photo that still is in its gallery comes back with the next `add_folder`.
         """
-        known = list(self._shard.retrieve([one for path in paths for one in _ids_of(path)]))
-        self._shard.delete(known)
-        self._shard.flush()
-        return len(known)
+        return remove_photos(self._shard, [str(path) for path in paths])
 
     def compact(self) -> int:
-        """Give the room of removed and replaced photos back to the disk; how many bytes that were.
+        """Give the room of removed and replaced photos back to the disk, and say how many bytes that were.
 
         It writes the index anew beside the old one, so the disk must hold both for a while; a kill leaves one of
-        them.
+        them. A large index gets its graph anew, which takes minutes.
         """
-        saved = self._shard.compact(self.manifest.dims, LOOKUP_KEYS)
+        before = bytes_on_disk(self.path)
+        self._shard.compact(self.manifest.dims, LOOKUP_KEYS)
         self._shard.build_graph(self.manifest.dims)
-        return saved
+        return max(0, before - bytes_on_disk(self.path))
 
     def near_duplicates(self, least_score: float = LEAST_SCORE) -> list[list[str]]:
         """Groups of photos that show nearly the same: each is at least so near to another one of its group.
@@ -189,12 +201,11 @@ class Index:
         embeddings = np.array([point.embedding for point in points], np.float32).reshape(len(points), -1)
         return sorted(sorted(paths[i] for i in group) for group in near_groups(embeddings, least_score))
 
-    def search(self, text: str, k: int = 10, *, where: Where | None = None) -> list[Hit]:
+    def search(self, text: str, k: int = 10, *, where: Filter | None = None) -> list[Hit]:
         """The `k` photos that fit the query best, best first, equal scores in order of path.
 
         Args:
-            where: only photos that have these facts: name → the values of which they must have one, such as
-                `{"album": ["2024"]}`.
+            where: only photos that have these facts, such as `{"album": "2024", "who": ["Leyla", "Əli"]}`.
 
         Raises:
             TextError: the query is empty or not a string.
@@ -202,14 +213,14 @@ class Index:
         """
         return self.search_all([text], k, where=where)[0]
 
-    def search_all(self, texts: Sequence[str], k: int = 10, *, where: Where | None = None) -> list[list[Hit]]:
+    def search_all(
+        self, texts: Sequence[str], k: int = 10, *, where: Filter | None = None
+    ) -> list[list[Hit]]:
         """`search` for each of `texts`, which are embedded together."""
         _check_k(k)
-        return [
-            self.search_embedding(embedding, k, where=where) for embedding in self._clip.embed_texts(texts)
-        ]
+        return [self.search_embedding(one, k, where=where) for one in self._clip.embed_texts(texts)]
 
-    def search_image(self, image: ImageInput, k: int = 10, *, where: Where | None = None) -> list[Hit]:
+    def search_image(self, image: ImageInput, k: int = 10, *, where: Filter | None = None) -> list[Hit]:
         """The `k` photos most like `image`: a path, bytes, a PIL image or an (H, W, 3) uint8 array.
 
         Raises:
@@ -217,7 +228,7 @@ class Index:
             InputError: `k` is less than 1.
         """
         _check_k(k)
-        return self.search_embedding(self._clip.embed_images([image])[0], k, where=where)
+        return self.search_embedding(self._embed_image(image), k, where=where)
 
     def search_like(
         self,
@@ -226,7 +237,7 @@ class Index:
         k: int = 10,
         *,
         text_share: float = 0.5,
-        where: Where | None = None,
+        where: Filter | None = None,
     ) -> list[Hit]:
         """The `k` photos most like `image` and, as far as `text_share` says, like the text: "but at night".
 
@@ -240,12 +251,12 @@ class Index:
         _check_k(k)
         if not 0 <= text_share <= 1:
             raise InputError(f"text_share must be from 0 to 1, not {text_share}")
-        of_image, of_text = self._clip.embed_images([image])[0], self._clip.embed_texts([text])[0]
+        of_image, of_text = self._embed_image(image), self._clip.embed_texts([text])[0]
         both = (1 - text_share) * of_image + text_share * of_text
         return self.search_embedding(both / np.linalg.norm(both), k, where=where)
 
     def search_embedding(
-        self, embedding: NDArray[np.float32], k: int = 10, *, where: Where | None = None
+        self, embedding: NDArray[np.float32], k: int = 10, *, where: Filter | None = None
     ) -> list[Hit]:
         """The `k` photos nearest to an embedding (D,) as this index's bundle gives it; it is truncated here.
 
@@ -259,14 +270,25 @@ class Index:
                 f"not {embedding.shape}"
             )
         query = truncated(embedding, self.manifest.dims)
-        found = sorted(self._nearest(query, k, where), key=lambda point: (-point.score, _path_of(point)))
+        found = sorted(
+            self._nearest(query, k, checked_where(where)), key=lambda point: (-point.score, _path_of(point))
+        )
         return [Hit(rank, p.score, _path_of(p), p.payload) for rank, p in enumerate(found[:k], start=1)]
+
+    def _embed_image(self, image: ImageInput) -> NDArray[np.float32]:
+        pixels = self._clip.read_pixels(image)
+        if isinstance(pixels, ImageError):
+            raise pixels
+        (embedding,) = self._clip.embed_pixels([pixels])
+        return embedding  # type: ignore[no-any-return]
 
     def _nearest(self, embedding: NDArray[np.float32], k: int, where: Where | None) -> list[ScoredPoint]:
         """At least the `k` best points, with all that tie with the last of them: the paths then decide.
 
         An index of codes rescores a part of its photos, which may be a part of those that tie.
         """
+        if where and not all(where.values()):  # none of no values
+            return []
         limit = min(k, len(self)) + 1
         while True:
             found = self._shard.search(embedding, limit, where)
@@ -285,11 +307,6 @@ def _new_manifest(clip: LowClip, vectors: Vectors, dims: int) -> IndexManifest:
         dims=dims,
         vectors=vectors,
     )
-
-
-def _ids_of(path: str | Path) -> set[str]:
-    """The ids that a photo may have: galleries are known by their folder without links, a link below one is kept."""
-    return {record_id(name) for name in (os.path.abspath(path), os.path.realpath(path))}  # noqa: PTH100
 
 
 def _path_of(point: ScoredPoint) -> str:

@@ -10,8 +10,9 @@ from lowclip_runtime.errors import ImageError, IndexFileError
 from lowclip_runtime.files import bytes_on_disk
 from lowclip_runtime.index_manifest import SHARD_NAME, check_same_bundle, read_index_manifest
 from lowclip_runtime.photo_record import PhotoRecord, record_id
+from lowclip_runtime.points import Point
 from lowclip_runtime.schema import to_dict
-from lowclip_runtime.shard import Point, Shard
+from lowclip_runtime.shard import Shard
 from lowclip_runtime.truncation import truncated
 
 _NORM_TOLERANCE = 5e-3  # fp16 graphs give norms up to 1e-3 off

@@ -8,7 +8,7 @@ rerun goes on from there.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from lowclip_runtime.clip import BATCH_SIZE, LowClip
 from lowclip_runtime.errors import InputError
 from lowclip_runtime.folder import Changes, FoundFile, Listing, changes, gallery_root, walk
 from lowclip_runtime.index_report import IndexReport, Tally, report_of
-from lowclip_runtime.photo_facts import OF_THE_FILE, Facts, place_facts
+from lowclip_runtime.photo_facts import ALBUM, OF_THE_FILE, Facts, place_facts
 from lowclip_runtime.photo_reader import AHEAD, ReadPhoto, read_photos
 from lowclip_runtime.photo_record import PhotoRecord, record_id
-from lowclip_runtime.shard import Point, Shard
+from lowclip_runtime.points import Point
+from lowclip_runtime.shard import Shard
 from lowclip_runtime.stream import batches
 from lowclip_runtime.truncation import truncated
 
@@ -33,19 +34,31 @@ _DELETE_BATCH = 1024
 # Photos that may have been looked up in the shard before a copy of them was stored there.
 _ON_THE_WAY = AHEAD + BATCH_SIZE + STORE_BATCH
 
+_TWINS = 16  # photos of one content looked at: a folder may hold thousands of the same placeholder
+_NEVER = (-1, -1)  # size and time of no file
+
 Progress = Callable[[int, int], None]
 OnFailed = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """One file's content and embedding (D,), or why it has none; `twin` is the id of the photo it copies."""
+    """What becomes of one file.
+
+    Attributes:
+        embedding: (D,), or None for the `reason`.
+        known_as: the id under which the index has this photo: its own, or that of the place it was moved from.
+        is_unchanged: the index has this content at this place.
+        is_copy: another photo that stays has this content.
+    """
 
     file: FoundFile
     sha256: str = ""
     facts: Facts = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
-    twin: str | None = None
+    known_as: str | None = None
+    is_unchanged: bool = False
+    is_copy: bool = False
     reason: str = ""
 
 
@@ -60,7 +73,6 @@ def add_folder(
 ) -> IndexReport:
     """Make the index hold exactly the readable photos of `folder`; photos of other galleries stay.
 
-    A large index also gets a graph to search by, see `shard.py`.
 
     Args:
         dims: how many numbers of each embedding are stored.
@@ -80,7 +92,6 @@ def add_folder(
         update.leave_out(path, reason)
     update.store_new_and_changed(progress)
     update.remove_gone()
-    shard.build_graph(dims)
     return report_of(update.tally, time.perf_counter() - started)
 
 
@@ -98,7 +109,10 @@ class _GalleryUpdate:
         self._dims = dims
         self._on_failed = on_failed
         self._changed = {file.path for file in plan.changed}
+        self._changed_ids = {self._id(path) for path in self._changed}
         self._gone = {self._id(path) for path in plan.gone}
+        self._moved: set[str] = set()  # of the gone, those whose content was found elsewhere
+        self._stays: set[str] = set()  # of the changed, those with their old content
         self._on_the_way: OrderedDict[str, Point] = OrderedDict()
 
     def store_new_and_changed(self, progress: Progress) -> None:
@@ -124,14 +138,14 @@ class _GalleryUpdate:
 
     def _store(self, outcomes: list[_Outcome]) -> None:
         points, broken = [], []
-        before = self._shard.retrieve([one for one in map(self._same_photo, outcomes) if one is not None])
+        before = self._shard.retrieve([one.known_as for one in outcomes if one.known_as is not None])
         for outcome in outcomes:
             path = outcome.file.path
             if outcome.embedding is None:
                 self.leave_out(path, outcome.reason)
                 broken += [self._id(path)] if path in self._changed else []
             else:
-                payload = self._payload(outcome, before.get(self._same_photo(outcome) or "", {}))
+                payload = self._payload(outcome, before.get(outcome.known_as or "", {}))
                 points.append(Point(self._id(path), payload, outcome.embedding))
                 self._count(outcome)
         self._shard.upsert(points)
@@ -139,24 +153,14 @@ class _GalleryUpdate:
         self._shard.flush()
         self.tally.removed += len(broken)
 
-    def _same_photo(self, outcome: _Outcome) -> str | None:
-        """The id under which the index already has this photo: its own, or that of the place it was moved from."""
-        if outcome.file.path in self._changed:
-            return self._id(outcome.file.path)
-        return outcome.twin if outcome.twin in self._gone else None
-
     def _count(self, outcome: _Outcome) -> None:
-        path = outcome.file.path
-        if outcome.twin == self._id(path):
+        if outcome.is_unchanged:
             self.tally.unchanged += 1
-            return
-        if path in self._changed:
+        elif outcome.file.path in self._changed:
             self.tally.updated += 1
         else:
             self.tally.added += 1
-        # the photo whose file is gone was moved here: that is no copy
-        if outcome.twin is not None and outcome.twin not in self._gone:
-            self.tally.duplicates += 1
+        self.tally.duplicates += outcome.is_copy
 
     def _outcomes(self, read: Iterable[ReadPhoto]) -> Iterator[_Outcome]:
         """Embed what no photo in the index, or on its way there, has the content of."""
@@ -179,20 +183,38 @@ class _GalleryUpdate:
     def _outcome(self, photo: ReadPhoto) -> _Outcome:
         if photo.reason:
             return _Outcome(photo.file, reason=photo.reason)
-        twins = photo.twins or [self._on_the_way[photo.sha256]]
-        twin: str | None = self._twin_id(self._id(photo.file.path), [point.id for point in twins])
-        if not photo.twins and twin == self._id(photo.file.path):  # it is the first one
-            twin = None
-        return _Outcome(photo.file, photo.sha256, photo.facts, twins[0].embedding, twin)
-
-    def _twins_of(self, sha256: str) -> list[Point]:
-        return list(self._shard.find("sha256", [sha256], with_embeddings=True))
-
-    def _twin_id(self, own: str, ids: Sequence[str]) -> str:
-        """The photo that one is a copy of: itself if it is there, else one whose file still is."""
+        own = self._id(photo.file.path)
+        known_as = own if photo.file.path in self._changed else None
+        if not photo.twins:
+            first = self._on_the_way[photo.sha256]
+            return _Outcome(
+                photo.file, photo.sha256, photo.facts, first.embedding, known_as, is_copy=first.id != own
+            )
+        ids, embedding = [point.id for point in photo.twins], photo.twins[0].embedding
         if own in ids:
-            return own
-        return next((one for one in ids if one not in self._gone), ids[0])
+            self._stays.add(own)
+            return _Outcome(photo.file, photo.sha256, photo.facts, embedding, known_as, is_unchanged=True)
+        is_copy = any(one in self._moved or self._is_there(one) for one in ids)
+        moved_from = next((one for one in ids if one in self._gone and one not in self._moved), None)
+        if moved_from is not None:
+            self._moved.add(moved_from)
+        return _Outcome(
+            photo.file, photo.sha256, photo.facts, embedding, moved_from or known_as, is_copy=is_copy
+        )
+
+    def _is_there(self, one: str) -> bool:
+        """Whether a photo of the index keeps its place and content, as far as is known by now."""
+        return one in self._stays or not (one in self._gone or one in self._changed_ids)
+
+    def _twins_of(self, file: FoundFile, sha256: str) -> list[Point]:
+        """Some of the photos in the index with this content, and its own if that is one of them."""
+        twins = list(self._shard.find("sha256", [sha256], limit=_TWINS, with_embeddings=True))
+        own = self._id(file.path)
+        if len(twins) == _TWINS and file.path in self._changed and all(point.id != own for point in twins):
+            payload = self._shard.retrieve([own]).get(own, {})
+            if payload.get("sha256") == sha256:
+                twins.append(Point(own, payload, twins[0].embedding))
+        return twins
 
     def _payload(self, outcome: _Outcome, before: Mapping[str, Any]) -> dict[str, Any]:
         """What is stored beside the embedding; `before` is what was stored of the photo, here or elsewhere."""
@@ -215,7 +237,10 @@ def _known_below(shard: Shard, root: Path) -> dict[str, tuple[int, int]]:
     for point in shard.scroll():
         record = PhotoRecord.from_payload(point.payload)
         if record.absolute_path.startswith(prefix):
-            known[record.absolute_path.removeprefix(prefix)] = (record.size_bytes, record.mtime_ns)
+            seen = (record.size_bytes, record.mtime_ns)
+            # an index of before photos had albums: the file is looked at again, and only its payload written
+            old = ALBUM not in record.facts and "/" in record.path
+            known[record.absolute_path.removeprefix(prefix)] = _NEVER if old else seen
     return known
 
 

@@ -6,20 +6,23 @@ take is `preprocess.py`'s affair.
 
 import contextlib
 import math
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from lowclip_runtime.cgroup import cgroup_folders, lines
 
-# Of what is free when the first image is opened; the rest is for the towers and for others.
+# Of what can be had; the rest is for the towers and for others.
 _SHARE = 0.5
-_UNKNOWN_BYTES = 1 << 30  # where the system does not say
+# However busy the machine is at that moment: a photo of 12 megapixels in any form takes less.
+_LEAST_BYTES = 256 << 20
+_UNKNOWN_BYTES = 1 << 30  # where the system says nothing at all
 
 
 def available_memory_bytes(root: Path = Path("/")) -> int:
     """Bytes that can still be had without swapping or being killed; `root` is where `/proc` and `/sys` are."""
-    known = [*_of_system(root), *_of_cgroups(root)]
+    known = [*(_of_system(root) or _installed()), *_of_cgroups(root)]
     return int(max(0, min(known))) if known else _UNKNOWN_BYTES
 
 
@@ -27,17 +30,28 @@ class MemoryBudget:
     """Bytes that several threads share: who asks for more than is left waits for the others.
 
     Args:
-        total_bytes: by default half of what can be had now; a request for more is for the caller to refuse.
+        total_bytes: by default half of what can be had, and more once there is more.
     """
 
     def __init__(self, total_bytes: int | None = None) -> None:
-        self.total_bytes = int(available_memory_bytes() * _SHARE) if total_bytes is None else total_bytes
+        self._fixed = total_bytes is not None
+        self.total_bytes = _budget() if total_bytes is None else total_bytes
         self._left = self.total_bytes
         self._changed = threading.Condition()
 
+    def holds(self, size_bytes: int) -> bool:
+        """Whether so much can ever be reserved; what did not fit at a busy moment may fit now."""
+        if size_bytes > self.total_bytes and not self._fixed:
+            with self._changed:
+                more = max(0, _budget() - self.total_bytes)
+                self.total_bytes += more
+                self._left += more
+                self._changed.notify_all()
+        return size_bytes <= self.total_bytes
+
     @contextlib.contextmanager
     def reserved(self, size_bytes: int) -> Iterator[None]:
-        """Hold `size_bytes` of it while the block runs."""
+        """Hold `size_bytes` of it, which `holds` allowed, while the block runs."""
         assert size_bytes <= self.total_bytes, "it would wait for ever"
         with self._changed:
             self._changed.wait_for(lambda: self._left >= size_bytes)
@@ -48,6 +62,18 @@ class MemoryBudget:
             with self._changed:
                 self._left += size_bytes
                 self._changed.notify_all()
+
+
+def _budget() -> int:
+    return max(_LEAST_BYTES, int(available_memory_bytes() * _SHARE))
+
+
+def _installed() -> list[float]:
+    """Where there is no `/proc`, as on macOS, which gives memory of others and of its cache when it is asked for."""
+    try:
+        return [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    except (AttributeError, ValueError, OSError):
+        return []
 
 
 def _of_system(root: Path) -> list[float]:
@@ -65,13 +91,14 @@ def _of_cgroups(root: Path) -> list[float]:
     for version, folder in cgroup_folders(root, "memory"):
         limit, used = (_number(folder / name) for name in files[version])
         if math.isfinite(limit) and math.isfinite(used):
-            left.append(limit - used + _inactive_file(folder))
+            left.append(limit - used + _file_cache(folder))
     return left
 
 
-def _inactive_file(folder: Path) -> float:
+def _file_cache(folder: Path) -> float:
     stat = dict(line.split() for line in lines(folder / "memory.stat") if len(line.split()) == 2)
-    return float(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+    kinds = ("inactive_file", "active_file")
+    return sum(float(stat.get(f"total_{kind}", stat.get(kind, 0))) for kind in kinds)
 
 
 def _number(path: Path) -> float:

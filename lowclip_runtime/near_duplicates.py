@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from lowclip_runtime.errors import InputError
 
 LEAST_SCORE = 0.95
+_ROUNDING = 1e-5  # the cosine of a float32 vector with itself may be so much less than 1
 _BLOCK = 1024  # rows against as many: 4 MB of scores at a time
 
 
@@ -23,7 +24,8 @@ def near_groups(embeddings: NDArray[np.float32], least_score: float) -> list[lis
     if not 0 < least_score <= 1:
         raise InputError(f"the least score must be above 0 and at most 1, not {least_score}")
     leader = list(range(len(embeddings)))
-    for one, other in _near_pairs(embeddings, least_score):
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    for one, other in _near_pairs(unit, least_score - _ROUNDING):
         first, second = sorted((_top(leader, one), _top(leader, other)))
         leader[second] = first
     groups: dict[int, list[int]] = {}

@@ -13,7 +13,7 @@ from lowclip_runtime.clip import LowClip, Pixels
 from lowclip_runtime.errors import ImageError
 from lowclip_runtime.folder import FoundFile, os_reason, printable
 from lowclip_runtime.photo_facts import Facts, content_facts
-from lowclip_runtime.shard import Point
+from lowclip_runtime.points import Point
 from lowclip_runtime.stream import done_ahead
 
 # Photos read and waiting, 150 KB each: as many as let the threads read on while the tower runs a batch.
@@ -33,12 +33,12 @@ class ReadPhoto:
 
 
 def read_photos(
-    clip: LowClip, root: Path, files: Iterable[FoundFile], twins_of: Callable[[str], list[Point]]
+    clip: LowClip, root: Path, files: Iterable[FoundFile], twins_of: Callable[[FoundFile, str], list[Point]]
 ) -> Iterator[ReadPhoto]:
     """What each of `files` below `root` holds, in order.
 
     Args:
-        twins_of: the photos in the index with a content of this hash; several threads call it.
+        twins_of: photos in the index that have the content of a file, by its hash; several threads call it.
     """
 
     def read(file: FoundFile) -> ReadPhoto:
@@ -48,7 +48,7 @@ def read_photos(
                 sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
                 opened.seek(0)
                 facts = content_facts(opened)
-                twins = twins_of(sha256)
+                twins = twins_of(file, sha256)
                 if twins:
                     return ReadPhoto(file, sha256, facts, twins=tuple(twins))
                 opened.seek(0)

@@ -80,12 +80,20 @@ def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:
             taken = ", ".join((*_OWN, *OF_THE_FILE))
             raise InputError(f"{of}: {name!r} cannot be a fact's name; the index itself uses {taken}")
         texts = value if isinstance(value, list) else [value]
-        if not isinstance(value, str | int) and not all(isinstance(one, str) for one in texts):
+        if not (isinstance(value, int) or all(isinstance(one, str) and _is_unicode(one) for one in texts)):
             raise InputError(
                 f"{of}: the value of {name!r} must be text, a whole number, true, false or a list of texts, "
                 f"not {value!r}"
             )
     return {k: str(v).lower() if isinstance(v, bool) else v for k, v in facts.items()}
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # how Python hands over bytes that are no UTF-8
+        return False
+    return True
 
 
 def record_id(absolute_path: str) -> str:

@@ -7,6 +7,7 @@ calls `preprocess`. Which model wants what is `spec.py`.
 
 import io
 import os
+import struct
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -14,7 +15,7 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from lowclip_runtime.decode_cost import decode_bytes
 from lowclip_runtime.errors import ImageError
@@ -26,6 +27,21 @@ ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image 
 # Where Pillow itself refuses to open (twice its bomb warning): 179 megapixels are 537 MB once decoded to RGB.
 MAX_PIXELS = 178_956_970
 _JPEG_FORMATS = ("JPEG", "MPO")  # phones write several JPEG pictures into one file, the first is the photo
+# What Pillow's decoders raise for damaged files, each its own
+_DECODER_ERRORS = (
+    OSError, ValueError, SyntaxError, EOFError, MemoryError, KeyError, TypeError, IndexError, OverflowError,
+    struct.error, Image.DecompressionBombError,
+)  # fmt: skip
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -74,7 +90,7 @@ def decode(
                 return _to_upright_rgb(opened)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError) as error:
+    except _DECODER_ERRORS as error:
         raise ImageError(f"{name}: {_reason(error)}") from error
 
 
@@ -134,7 +150,8 @@ def _to_upright_rgb(image: Image.Image) -> Image.Image:
     if image.size[0] == 0 or image.size[1] == 0:
         raise ImageError("the image has no pixels")
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    turn = _UPRIGHT.get(_orientation(image))
+    upright = image if turn is None else image.transpose(turn)
     if upright.mode == "RGB" and "transparency" not in upright.info:
         return upright
     if upright.mode in ("I", "F") or upright.mode.startswith("I;"):
@@ -144,6 +161,18 @@ def _to_upright_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return upright.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF tag, 1 where there is none or it cannot be read: a photo with damaged EXIF is still a photo.
+
+    `ImageOps.exif_transpose` also writes the EXIF anew, which some damaged one does not survive.
+    """
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except _DECODER_ERRORS:
+        return 1
+    return value if isinstance(value, int) else 1
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
@@ -174,7 +203,7 @@ def _memory_for(
     if budget is None:
         return nullcontext()
     needed = decode_bytes(opened, full_size)
-    if needed > budget.total_bytes:
+    if not budget.holds(needed):
         raise ImageError(
             f"the image has {full_size[0]}×{full_size[1]} pixels and decoding it takes {needed >> 20:,} MB, "
             f"this machine has {budget.total_bytes >> 20:,} MB for that; shrink it first"

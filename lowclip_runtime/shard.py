@@ -1,4 +1,4 @@
-"""One shard of Qdrant Edge: a folder of embeddings with ids and payloads, searched by scanning all of them.
+"""One shard of Qdrant Edge: a folder of embeddings with ids and payloads, scanned or searched by a graph.
 
 The only file that imports `qdrant_edge`; `shard_errors.py` knows what its errors mean. What the payload means is
 `photo_record.py`, which bundle the embeddings belong to `index_manifest.py`.
@@ -10,7 +10,7 @@ Measured with qdrant-edge-py 0.9.0 (32 points of 256 dims a batch, 2 cores): ups
 rescores the best of them with the embeddings, which stay on disk. What the engine really does was tried:
 - Its scalar int8 quantization makes no codes until `optimize` rewrites the whole segment. Its TurboQuant with
   8 bits a number (a fixed rotation first, so that nothing is calibrated) makes them at every upsert and loses
-  less; its binary quantization makes them at every upsert too. So these two, and `optimize` is never called.
+  less; its binary quantization makes them at every upsert too. So these two, and `optimize` only makes graphs.
 - `exact=True` ignores the codes, at every size; without a graph `exact=False` scans all of them.
 - Rescored scores are the dot products with the embeddings, as in a float32 shard.
 
@@ -19,10 +19,10 @@ follow it instead of scanning. Points that come later are scanned until it is bu
 """
 
 import contextlib
+import itertools
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
@@ -31,14 +31,14 @@ import qdrant_edge
 from numpy.typing import NDArray
 
 from lowclip_runtime.errors import IndexFileError
-from lowclip_runtime.files import bytes_on_disk, whole_folder
+from lowclip_runtime.files import bytes_on_disk, flush_tree, hold, let_go, mend, whole_folder
+from lowclip_runtime.points import Point, ScoredPoint, Where
 from lowclip_runtime.shard_errors import engine_errors
 from lowclip_runtime.stream import batches
 
 ENGINE = "qdrant-edge 0.9"  # the format on disk is beta and tied to the release
 Vectors: TypeAlias = Literal["float32", "int8", "binary"]
 VECTORS: tuple[Vectors, ...] = get_args(Vectors)
-Where: TypeAlias = Mapping[str, Sequence[str]]  # payload key → the values of which it must hold one
 EXACT_BELOW = 200_000  # points; a scan of so many takes 20 ms
 _GRAPH_LINKS, _GRAPH_EFFORT, _SEARCH_EFFORT = 16, 128, 128  # m, ef_construct, ef
 # Points rescored for each one asked for: of 1, 2, 4, … the fewest that find the ten photos that an exact search
@@ -50,24 +50,8 @@ _PAGE = 1024  # points read at a time, so that memory stays flat for any number 
 # The engine writes through memory maps of sparse files in steps of 32 MiB: on a full disk the process would
 # die of SIGBUS without a word, so we stop while a step still fits.
 _LEAST_FREE_BYTES = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What a shard stores under one id; `embedding` (D,) float32 is None where it was not asked for."""
-
-    id: str
-    payload: dict[str, Any]
-    embedding: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredPoint:
-    """A search result: `score` is the dot product with the query."""
-
-    id: str
-    score: float
-    payload: dict[str, Any]
+_REWRITING = 1.5  # times what it takes up must be free for a shard to be written anew beside itself
+_IN_GRAPH = 0.8  # of the points; the rest is scanned, which takes as long as the graph saves from there on
 
 
 class Shard:
@@ -87,6 +71,7 @@ class Shard:
         self.path = path
         self.vectors = vectors
         self.candidates = _CANDIDATES[vectors]
+        self._held: int | None = None
         with engine_errors(path):
             self._load()
 
@@ -94,7 +79,7 @@ class Shard:
     def create(
         path: str | Path, dims: int, lookup_keys: Sequence[str] = (), vectors: Vectors = "float32"
     ) -> None:
-        """Make an empty shard at `path`, a folder that does not exist yet.
+        """Make an empty shard at `path`, a folder that is empty or does not exist yet.
 
         Args:
             dims: length D of its embeddings. They have unit norm, so the dot product is the cosine.
@@ -112,12 +97,27 @@ class Shard:
 
     @classmethod
     def open(cls, path: str | Path, vectors: Vectors = "float32") -> Self:
-        """Open the shard at `path` for this process alone.
+        """Open the shard at `path` for this process alone: its parent folder is held until it is closed.
+
+        The engine holds the files too, but not while `compact` and `build_graph` have them closed.
 
         Args:
             vectors: as it was created; `float32` scans the embeddings of any shard.
         """
         path = Path(path)
+        with engine_errors(path):
+            held = hold(path.parent)
+        try:
+            mend(path)
+            shard = cls._open(path, vectors)
+        except BaseException:
+            let_go(held)
+            raise
+        shard._held = held
+        return shard
+
+    @classmethod
+    def _open(cls, path: Path, vectors: Vectors) -> Self:
         if not (path / "segments").is_dir():  # the engine would create this folder before it fails
             raise IndexFileError(f"{path} holds no embeddings; build the index again with: lowclip index")
         return cls(path, vectors)
@@ -126,6 +126,8 @@ class Shard:
         """Write what is pending and let others open the shard; closing twice is allowed."""
         with engine_errors(self.path):
             self._engine.close()
+        let_go(self._held)
+        self._held = None
 
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""
@@ -152,7 +154,8 @@ class Shard:
     def search(self, embedding: NDArray[np.float32], k: int, where: Where | None = None) -> list[ScoredPoint]:
         """The `k` points nearest to `embedding` (D,), best first; equal scores come in no certain order.
 
-        A shard of codes may miss some of them; the scores of those found are exact.
+        Where the shard is not `is_exact`, some may be missed; the scores of those found are exact. With `where`
+        none is missed: the engine follows a graph badly to the few that fit.
 
         Args:
             where: only points whose payload holds, under every key, one of the values: as text, as the whole
@@ -164,7 +167,7 @@ class Shard:
             limit=k,
             query=qdrant_edge.Query.Nearest(_listed(embedding)),
             params=qdrant_edge.SearchParams(
-                exact=self.is_exact, hnsw_ef=max(_SEARCH_EFFORT, rescored), quantization=codes
+                exact=self.is_exact or bool(where), hnsw_ef=max(_SEARCH_EFFORT, rescored), quantization=codes
             ),
             filter=_filter(where),
             with_payload=True,
@@ -173,46 +176,61 @@ class Shard:
             found = self._engine.query(request)
         return [ScoredPoint(str(point.id), point.score, point.payload or {}) for point in found]
 
-    def find(self, key: str, values: Sequence[str], *, with_embeddings: bool = False) -> Iterator[Point]:
-        """The points whose payload holds one of `values` under `key`."""
+    def find(
+        self, key: str, values: Sequence[str], *, limit: int | None = None, with_embeddings: bool = False
+    ) -> Iterator[Point]:
+        """The points whose payload holds one of `values` under `key`; `limit` of them at most."""
         if not values:
             return iter(())
         match = qdrant_edge.FieldCondition(key, match=qdrant_edge.MatchAny(list(values)))
-        return self._pages(qdrant_edge.Filter(must=[match]), with_embeddings)
+        found = self._pages(qdrant_edge.Filter(must=[match]), with_embeddings, min(limit or _PAGE, _PAGE))
+        return itertools.islice(found, limit)
 
     def scroll(self, *, with_embeddings: bool = False) -> Iterator[Point]:
         """Every point, in the order of the ids."""
-        return self._pages(None, with_embeddings)
+        return self._pages(None, with_embeddings, _PAGE)
 
     @property
     def is_exact(self) -> bool:
-        """Whether searches find the very nearest: the embeddings are scanned, or all of them compared."""
+        """Whether searches find the very nearest: the embeddings are scanned, no codes and no graph."""
         return self.vectors == "float32" and not self._has_graph
 
     def build_graph(self, dims: int) -> bool:
         """Make the graph of a large shard, where a fifth of its points and more are not in one; whether it did.
 
-        Takes minutes: MEASURED 40 s for each 100,000 points of 256 dims on 2 cores. A kill leaves the shard as it was.
+        Takes minutes: MEASURED 40 s for each 100,000 points of 256 dims on 2 cores. A kill, or an error, leaves the
+        shard as it was.
         """
-        count = len(self)
         with engine_errors(self.path):
-            if count < EXACT_BELOW or self._engine.info().indexed_vectors_count > 0.8 * count:
+            if not self.wants_graph():
                 return False
-            self._check_free_space()
+            self._check_free_space(_REWRITING * bytes_on_disk(self.path))
             config = qdrant_edge.EdgeConfig(
                 vectors=_vector_params(dims, self.vectors),
                 hnsw_config=qdrant_edge.HnswIndexConfig(_GRAPH_LINKS, _GRAPH_EFFORT, full_scan_threshold=1),
                 optimizers=qdrant_edge.EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1),
             )
             self._engine.close()
-            self._engine = qdrant_edge.EdgeShard.load(str(self.path), config)
-            self._engine.optimize()
-            self._engine.close()  # only opening it anew removes the segment that was replaced
-            self._load()
+            try:
+                self._engine = qdrant_edge.EdgeShard.load(str(self.path), config)
+                self._engine.optimize()
+            finally:
+                self._reload()
         return True
 
+    def wants_graph(self) -> bool:
+        """Whether `build_graph` would make one."""
+        count = len(self)
+        with engine_errors(self.path):
+            return count >= EXACT_BELOW and self._engine.info().indexed_vectors_count < _IN_GRAPH * count
+
+    def _reload(self) -> None:
+        """Whatever went before; only opening a shard anew removes the segments that were replaced."""
+        self._engine.close()
+        self._load()
+
     def _load(self) -> None:
-        self._engine = qdrant_edge.EdgeShard.load(str(self.path))
+        self._engine = _load_engine(self.path)
         self._has_graph = self._engine.info().indexed_vectors_count > 0
 
     def retrieve(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -221,43 +239,48 @@ class Shard:
             found = self._engine.retrieve(list(ids), with_payload=True, with_vector=False) if ids else []
         return {str(point.id): point.payload or {} for point in found}
 
-    def set_payload(self, id: str, values: Mapping[str, Any]) -> None:
-        """Set these keys in the payload of one point, which keeps its others; durable once `flush` returns."""
+    def set_payload(self, ids: Sequence[str], values: Mapping[str, Any]) -> None:
+        """Set these keys in the payload of points, which keep their others; durable once `flush` returns."""
         self._check_free_space()
         with engine_errors(self.path):
-            self._engine.update(qdrant_edge.UpdateOperation.set_payload([id], dict(values)))
+            if ids:
+                self._engine.update(qdrant_edge.UpdateOperation.set_payload(list(ids), dict(values)))
 
     def count(self, where: Where | None = None) -> int:
         """How many points have such a payload."""
         with engine_errors(self.path):
             return int(self._engine.count(qdrant_edge.CountRequest(exact=True, filter=_filter(where))))
 
-    def compact(self, dims: int, lookup_keys: Sequence[str]) -> int:
-        """Write every point into a new shard that takes the place of this one, and say the bytes saved on disk.
+    def compact(self, dims: int, lookup_keys: Sequence[str]) -> None:
+        """Write every point into a new shard that takes the place of this one.
 
-        What deletions and replacements left behind is gone then; a kill leaves the old shard or the new one.
-        The engine's own `optimize` also clears up, but takes more room than before (measured: 53 → 91 MB).
+        What deletions and replacements left behind is gone then, and the graph; a kill, or an error, leaves the old
+        shard or the new one. The engine's own `optimize` also clears up, but takes more room than before (measured:
+        53 → 91 MB).
 
         Args:
             dims, lookup_keys: as the shard was created.
         """
-        before = bytes_on_disk(self.path)
-        self._check_free_space()
-        with whole_folder(self.path, overwrite=True) as work:
-            Shard.create(work, dims, lookup_keys, self.vectors)
-            with contextlib.closing(Shard.open(work, self.vectors)) as new:
-                for points in batches(self.scroll(with_embeddings=True), _PAGE):
-                    new.upsert(points)
-            self.close()
+        self._check_free_space(_REWRITING * bytes_on_disk(self.path))
         with engine_errors(self.path):
-            self._load()
-        return before - bytes_on_disk(self.path)
+            try:
+                with whole_folder(self.path, overwrite=True) as work:
+                    Shard.create(work, dims, lookup_keys, self.vectors)
+                    with contextlib.closing(Shard._open(work, self.vectors)) as new:
+                        for points in batches(self.scroll(with_embeddings=True), _PAGE):
+                            new.upsert(points)
+                    flush_tree(work)  # once more before the swap, so that this is closed for a moment only
+                    self._engine.close()
+            finally:
+                self._reload()
 
-    def _pages(self, condition: qdrant_edge.Filter | None, with_embeddings: bool) -> Iterator[Point]:
+    def _pages(
+        self, condition: qdrant_edge.Filter | None, with_embeddings: bool, page: int
+    ) -> Iterator[Point]:
         offset: Any = None
         while True:
             request = qdrant_edge.ScrollRequest(
-                offset, limit=_PAGE, filter=condition, with_payload=True, with_vector=with_embeddings
+                offset, limit=page, filter=condition, with_payload=True, with_vector=with_embeddings
             )
             with engine_errors(self.path):
                 records, offset = self._engine.scroll(request)
@@ -267,13 +290,17 @@ class Shard:
             if offset is None:
                 return
 
-    def _check_free_space(self) -> None:
-        free = shutil.disk_usage(self.path).free
-        if free < _LEAST_FREE_BYTES:
+    def _check_free_space(self, needed: float = 0) -> None:
+        free, needed = shutil.disk_usage(self.path).free, max(_LEAST_FREE_BYTES, int(needed))
+        if free < needed:
             raise IndexFileError(
-                f"the disk of {self.path.parent} has only {free >> 20} MB left, {_LEAST_FREE_BYTES >> 20} "
+                f"the disk of {self.path.parent} has only {free >> 20} MB left, {needed >> 20} "
                 "are needed; free some space and run the command again, what is indexed is kept"
             )
+
+
+def _load_engine(path: Path) -> qdrant_edge.EdgeShard:
+    return qdrant_edge.EdgeShard.load(str(path))
 
 
 def _vector_params(dims: int, vectors: Vectors) -> qdrant_edge.EdgeVectorParams:

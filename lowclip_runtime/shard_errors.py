@@ -1,10 +1,13 @@
 """What the engine of a shard means by its bare `Exception`s and panics, each as one sentence."""
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 from lowclip_runtime.errors import IndexFileError
+
+_FULL = "the disk of {index} is full; free some space and run the command again, what is indexed is kept"
 
 
 @contextlib.contextmanager
@@ -16,6 +19,10 @@ def engine_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except BlockingIOError as error:
+        raise IndexFileError(_in_use(path.parent)) from error
+    except OSError as error:
+        raise IndexFileError(_refused(path.parent, error)) from error
     except BaseException as error:
         # a panic of the engine's Rust code derives from BaseException, and its class cannot be imported
         if type(error) is not Exception and type(error).__name__ != "PanicException":
@@ -25,12 +32,22 @@ def engine_errors(path: Path) -> Iterator[None]:
 
 def _sentence(index: Path, said: str) -> str:
     if "WouldBlock" in said:
-        return f"{index} is open in another process; close that one, or wait until it is done, and try again"
+        return _in_use(index)
+    if "not initialized" in said:
+        return f"{index} is closed; open it again"
     if "No space left" in said:
-        return (
-            f"the disk of {index} is full; free some space and run the command again, what is indexed is kept"
-        )
+        return _FULL.format(index=index)
     if "ermission denied" in said or "Read-only file system" in said:
         return f"{index} cannot be written, and searching needs that too; change its permissions or copy it"
     first_line = said.strip().splitlines()[0] if said.strip() else "no reason given"
     return f"{index} is damaged ({first_line}); delete it and build it again with: lowclip index"
+
+
+def _in_use(index: Path) -> str:
+    return f"{index} is open in another process; close that one, or wait until it is done, and try again"
+
+
+def _refused(index: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _FULL.format(index=index)
+    return f"{index} cannot be read or written ({error.strerror or error}); what is indexed is kept"

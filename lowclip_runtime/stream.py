@@ -29,7 +29,7 @@ def done_ahead(work: Callable[[T], R], items: Iterable[T], *, threads: int, ahea
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:  # whoever stops early does not wait for what nobody will take
+    finally:  # whoever stops early waits for what is being worked on, not for what has not begun
         pool.shutdown(cancel_futures=True)
 
 

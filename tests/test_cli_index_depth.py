@@ -40,6 +40,8 @@ def test_where_filters_and_facts_come_from_a_file(
     assert set(stems("it", *both, *options)) == {"ağ", "göy"}
     assert stems("it", *both, "--where", "album=2024", *options) == ["göy"]
     assert stems("it", "--where", "who=nobody", *options) == []
+    table = lowclip("search", "it", "--where", "who=nobody", *options)
+    assert table.stdout == "no photo of the index has these facts\n"
     assert "FACT=VALUE" in refused(lowclip("search", "it", "--where", "album", *options))
 
 

@@ -1,14 +1,17 @@
 """What an index can do beside answering texts: photos like one, near duplicates, removal, and giving room back."""
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from tiny_bundle import picture
 
+from lowclip_runtime import shard
 from lowclip_runtime.clip import LowClip
-from lowclip_runtime.errors import InputError
+from lowclip_runtime.errors import IndexFileError, InputError
 from lowclip_runtime.index import Index, verify_index
 from lowclip_runtime.near_duplicates import near_groups
 from lowclip_runtime.shard import Vectors
@@ -55,6 +58,57 @@ def test_a_removed_photo_is_gone_until_its_gallery_is_added_again(
         assert index.add_folder(gallery).added == 2
 
 
+def test_a_link_to_a_photo_is_another_photo(tmp_path: Path, tiny_clip: LowClip) -> None:
+    gallery = tmp_path / "photos"
+    gallery.mkdir()
+    picture((9, 9, 200)).save(gallery / "a.png")
+    (gallery / "b.png").symlink_to("a.png")
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        assert index.set_facts({str(gallery / "b.png"): {"who": "Leyla"}}) == 1
+        assert [Path(hit.path).name for hit in index.search("it", where={"who": "Leyla"})] == ["b.png"]
+        assert index.remove([gallery / "b.png"]) == 1
+        assert [Path(hit.path).name for hit in index.search("it")] == ["a.png"]
+
+
+def test_a_second_opener_cannot_come_between_while_the_index_is_compacted(
+    tmp_path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine lets go of its files for the swap; the index does not."""
+    real, refused = shard._load_engine, []
+
+    def opened_by_another(*arguments: Any) -> Any:
+        with pytest.raises(IndexFileError, match="open in another process") as caught:
+            Index.open(tmp_path / "i", tiny_clip)
+        refused.append(caught)
+        return real(*arguments)
+
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        monkeypatch.setattr(shard, "_load_engine", opened_by_another)
+        index.compact()
+        monkeypatch.setattr(shard, "_load_engine", real)
+        assert refused and len(index) == 6
+
+
+def test_an_error_while_compacting_leaves_the_index_open_and_whole(
+    tmp_path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        with monkeypatch.context() as patched:
+            patched.setattr(shard, "flush_tree", fail)
+            with pytest.raises(IndexFileError, match=r"the disk of .* is full"):
+                index.compact()
+        assert len(index.search("göy", 10)) == 6
+        assert index.add_folder(gallery).unchanged == 6
+    with pytest.raises(IndexFileError, match="is closed; open it again"):
+        index.search("göy")
+
+
 def test_near_duplicates_are_grouped(tmp_path: Path, tiny_clip: LowClip) -> None:
     gallery = tmp_path / "photos"
     gallery.mkdir()
@@ -66,10 +120,18 @@ def test_near_duplicates_are_grouped(tmp_path: Path, tiny_clip: LowClip) -> None
         index.add_folder(gallery)
         groups = [[Path(path).stem for path in group] for group in index.near_duplicates(0.999)]
         assert groups == [["blue", "blue2"], ["red", "red2"]]
-        assert len(index.near_duplicates(1)) == 0
+        assert index.near_duplicates(1) == []
+        (gallery / "copy.png").write_bytes((gallery / "green.png").read_bytes())
+        index.add_folder(gallery)
+        assert [len(group) for group in index.near_duplicates(1)] == [2]
         for score in (0, -1, 1.5):
             with pytest.raises(InputError, match="the least score"):
                 index.near_duplicates(score)
+
+
+def test_vectors_that_are_the_same_have_the_score_1() -> None:
+    once = unit(np.random.default_rng(0).standard_normal((200, 256)).tolist())
+    assert len(near_groups(np.concatenate([once, 0.9995 * once]), 1)) == 200
 
 
 def test_groups_are_chains_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

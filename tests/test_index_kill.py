@@ -13,7 +13,8 @@ from PIL import Image
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.index import Index, verify_index
 from lowclip_runtime.photo_record import record_id
-from lowclip_runtime.shard import Point, Shard, Vectors
+from lowclip_runtime.points import Point
+from lowclip_runtime.shard import Shard, Vectors
 
 PHOTOS = 480
 BATCH = 8

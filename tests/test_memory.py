@@ -1,5 +1,6 @@
 """Memory that may still be had, the budget that decoding threads share, and what decoding really takes."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ def write(root: Path, files: dict[str, str]) -> None:
     ("files", "expected"),
     [
         ({"proc/meminfo": "MemTotal: 999 kB\nMemAvailable:    2048 kB\n"}, 2 * MIB),
-        ({"proc/meminfo": "MemTotal: 999 kB\n"}, 1024 * MIB),  # it does not say
+        ({"proc/meminfo": "MemTotal: 999 kB\n"}, 64 * MIB),  # it does not say: what is installed
         (
             {
                 "proc/meminfo": "MemAvailable: 99999 kB\n",
@@ -36,7 +37,7 @@ def write(root: Path, files: dict[str, str]) -> None:
                 "sys/fs/cgroup/a/b/memory.current": "1\n",
                 "sys/fs/cgroup/a/memory.max": f"{50 * MIB}\n",
                 "sys/fs/cgroup/a/memory.current": f"{40 * MIB}\n",
-                "sys/fs/cgroup/a/memory.stat": f"anon 5\ninactive_file {7 * MIB}\n",
+                "sys/fs/cgroup/a/memory.stat": f"anon 5\ninactive_file {4 * MIB}\nactive_file {3 * MIB}\n",
             },
             17 * MIB,  # the cache of files is given back when it is needed
         ),
@@ -51,8 +52,10 @@ def write(root: Path, files: dict[str, str]) -> None:
     ],
 )
 def test_available_memory_by_system_and_container(
-    tmp_path: Path, files: dict[str, str], expected: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: int
 ) -> None:
+    sysconf = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 64 * MIB // 4096}
+    monkeypatch.setattr(os, "sysconf", sysconf.__getitem__)
     write(tmp_path, files)
     assert available_memory_bytes(tmp_path) == expected
 
@@ -82,6 +85,19 @@ def test_who_asks_for_more_than_is_left_waits_for_the_others() -> None:
     first.join()
     assert order == ["first", "second"]
     with budget.reserved(10):  # all of it was given back
+        pass
+
+
+def test_a_budget_grows_with_what_there_is_but_one_that_was_given_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lowclip_runtime.memory.available_memory_bytes", lambda: 0)
+    budget, given = MemoryBudget(), MemoryBudget(100)
+    assert budget.total_bytes == 256 * MIB  # enough for a phone's photo, however busy the machine is
+    assert not budget.holds(300 * MIB)
+    monkeypatch.setattr("lowclip_runtime.memory.available_memory_bytes", lambda: 1000 * MIB)
+    assert budget.holds(300 * MIB) and not budget.holds(501 * MIB) and not given.holds(101)
+    with budget.reserved(500 * MIB):
         pass
 
 

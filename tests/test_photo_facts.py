@@ -1,6 +1,7 @@
 """Facts of photos: what their files and folders say, what users add, and searches filtered by them."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,82 @@ def test_a_facts_file_names_its_bad_line(tmp_path: Path) -> None:
             read_facts(path, "/g")
     with pytest.raises(InputError, match="expected a tab-separated"):
         read_facts(tmp_path / "none.tsv", "/g")
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ({"album": "2024"}, ["b.jpg", "c.jpg"]),
+        ({"album": ("2023", "yay")}, ["a.jpg", "c.jpg"]),
+        ({"album": []}, []),
+        ({}, ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]),
+    ],
+)
+def test_filters_as_people_write_them(
+    tmp_path: Path, tiny_clip: LowClip, gallery: Path, where: dict[str, Any], found: list[str]
+) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        assert names(index.search("göy", where=where)) == found
+        for wrong in ({"album": None}, {"album": [None]}, {"album": {"a": 1}}, {1: "x"}):
+            with pytest.raises(InputError, match="a filter must be"):
+                index.search("göy", where=wrong)  # type: ignore[arg-type]
+
+
+def test_facts_follow_the_content_over_an_indexed_name_and_beside_a_copy(
+    tmp_path: Path, tiny_clip: LowClip, gallery: Path
+) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        (gallery / "copy.jpg").write_bytes((gallery / "2023/a.jpg").read_bytes())
+        assert index.add_folder(gallery).duplicates == 1
+        index.set_facts(
+            {str(gallery / "2023/a.jpg"): {"who": "Leyla"}, str(gallery / "d.jpg"): {"who": "Əli"}}
+        )
+        (gallery / "2023/a.jpg").replace(gallery / "d.jpg")  # over d.jpg, while copy.jpg stays
+        report = index.add_folder(gallery)
+        assert (report.updated, report.removed, report.duplicates) == (1, 1, 1)
+        assert names(index.search("göy", where={"who": "Leyla"})) == ["d.jpg"]
+        assert names(index.search("göy", where={"who": "Əli"})) == []
+
+
+def test_what_is_a_copy_and_what_was_only_moved(tmp_path: Path, tiny_clip: LowClip, gallery: Path) -> None:
+    one, other = gallery / "2024/b.jpg", gallery / "d.jpg"
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        one.rename(tmp_path / "aside.jpg")  # two photos change places: nothing is a copy
+        other.rename(one)
+        (tmp_path / "aside.jpg").rename(other)
+        report = index.add_folder(gallery)
+        assert (report.updated, report.duplicates) == (2, 0)
+        for i in range(3):  # one is gone, three are there: two of them are copies
+            (gallery / f"new{i}.jpg").write_bytes(one.read_bytes())
+        one.unlink()
+        report = index.add_folder(gallery)
+        assert (report.added, report.removed, report.duplicates) == (3, 1, 2)
+
+
+def test_thousands_of_one_picture_are_looked_up_by_a_few(
+    tmp_path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowclip_runtime.indexing._TWINS", 2)
+    for i in range(9):
+        (gallery / f"placeholder{i}.jpg").write_bytes((gallery / "d.jpg").read_bytes())
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        assert index.add_folder(gallery).duplicates == 9
+        for i in range(9):
+            os.utime(gallery / f"placeholder{i}.jpg", ns=(0, 12345 + i))
+        report = index.add_folder(gallery)
+        assert (report.updated, report.unchanged) == (0, 13)
+
+
+def test_an_index_of_before_photos_had_albums_gets_them(
+    tmp_path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        with monkeypatch.context() as patched:
+            patched.setattr("lowclip_runtime.indexing.place_facts", lambda _: {})
+            index.add_folder(gallery)
+        assert index.search("göy", where={"album": "2024"}) == []
+        report = index.add_folder(gallery)
+        assert (report.added, report.updated, report.unchanged, report.duplicates) == (0, 0, 4, 0)
+        assert names(index.search("göy", where={"album": "2024"})) == ["b.jpg", "c.jpg"]

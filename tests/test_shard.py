@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from lowclip_runtime import shard as shard_module
 from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.photo_record import record_id
-from lowclip_runtime.shard import ENGINE, Point, Shard
+from lowclip_runtime.points import Point
+from lowclip_runtime.shard import ENGINE, Shard
 
 DIMS = 16
 

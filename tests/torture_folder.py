@@ -67,6 +67,10 @@ def _encoded(
 
 _TURNED = Image.Exif()
 _TURNED[0x0112] = 6
+# orientation 6, and a tag of a type that its count does not fit
+_DAMAGED_EXIF = (
+    b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\xff\x7f"
+)
 # suffix, format, mode, options of Pillow's encoder
 GOOD: dict[str, tuple[str, str, str, dict[str, object]]] = {
     "jpeg": (".jpg", "JPEG", "RGB", {}),
@@ -74,6 +78,7 @@ GOOD: dict[str, tuple[str, str, str, dict[str, object]]] = {
     "grey": (".jpeg", "JPEG", "L", {}),
     "cmyk": (".jpg", "JPEG", "CMYK", {}),
     "turned": (".jpg", "JPEG", "RGB", {"exif": _TURNED}),
+    "damaged exif": (".jpg", "JPEG", "RGB", {"exif": _DAMAGED_EXIF}),
     "progressive": (".jpg", "JPEG", "RGB", {"progressive": True}),
     "profile": (".jpg", "JPEG", "RGB", {"icc_profile": b"not a profile at all"}),
     "png": (".png", "PNG", "RGB", {}),

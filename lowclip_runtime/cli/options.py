@@ -28,8 +28,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def configure_process() -> None:
-    """Set up what only a command line may: Pillow's size warning is ours to give, in `preprocess.decode`."""
+    """Set up what only a command line may: what Pillow warns of is ours to tell, in `preprocess.decode`."""
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def refuse_in_one_sentence(command: F) -> F:

@@ -1,0 +1,59 @@
+"""Changes to single photos of an index: facts that a user gives them, and taking them out."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lowclip_runtime.photo_record import checked_facts, record_id
+from lowclip_runtime.shard import Shard
+from lowclip_runtime.stream import batches
+
+_BATCH = 1024
+
+
+def set_facts(shard: Shard, facts: Mapping[str, Mapping[str, Any]]) -> int:
+    """Photo → its facts; how many of the photos were there. Those with the same facts are written together.
+
+    Raises:
+        InputError: a name or value that cannot be a fact.
+    """
+    alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for path, given in facts.items():
+        checked = checked_facts(given, path)
+        alike.setdefault(repr(sorted(checked.items())), (checked, []))[1].append(path)
+    told = 0
+    for checked, paths in alike.values():
+        for some in batches(paths, _BATCH):
+            known = _known(shard, some)
+            shard.set_payload(known, checked)
+            told += len(known)
+    shard.flush()
+    return told
+
+
+def remove_photos(shard: Shard, paths: Sequence[str]) -> int:
+    """Take photos out; how many of them were there."""
+    told = 0
+    for some in batches(paths, _BATCH):
+        known = _known(shard, some)
+        shard.delete(known)
+        told += len(known)
+    shard.flush()
+    return told
+
+
+def _known(shard: Shard, paths: Sequence[str]) -> list[str]:
+    """The ids of those photos that are there; a path through a linked folder is understood too.
+
+    A photo that is a link itself is another photo than what it leads to.
+    """
+    both = [(record_id(os.path.abspath(path)), record_id(str(_linkless(path)))) for path in paths]  # noqa: PTH100
+    found = shard.retrieve(list(dict.fromkeys(one for pair in both for one in pair)))
+    known = [next((one for one in pair if one in found), None) for pair in both]
+    return list(dict.fromkeys(one for one in known if one is not None))
+
+
+def _linkless(path: str) -> Path:
+    """The path as an index knows it: its folder without links, its own name as it is."""
+    return Path(path).parent.resolve() / Path(path).name

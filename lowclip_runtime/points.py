@@ -1,0 +1,50 @@
+"""What goes into a shard and comes out of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowclip_runtime.errors import InputError
+
+Where: TypeAlias = Mapping[str, Sequence[str]]  # payload key → the values of which it must hold one
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a shard stores under one id; `embedding` (D,) float32 is None where it was not asked for."""
+
+    id: str
+    payload: dict[str, Any]
+    embedding: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPoint:
+    """A search result: `score` is the dot product with the query."""
+
+    id: str
+    score: float
+    payload: dict[str, Any]
+
+
+def checked_where(where: Mapping[str, Any] | None) -> Where | None:
+    """A filter as a person may write it, every value as a list of texts: `{"year": 2024}` → `{"year": ["2024"]}`.
+
+    Raises:
+        InputError: a value that is neither text, a whole number, true, false, nor a list of these.
+    """
+    if where is None:
+        return None
+    checked = {}
+    for name, value in where.items():
+        values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+        if not isinstance(name, str) or not all(isinstance(one, str | int) for one in values):
+            raise InputError(
+                f"a filter must be a fact's name with a text, a whole number or a list of these, "
+                f"not {name!r}: {value!r}"
+            )
+        checked[name] = [str(one).lower() if isinstance(one, bool) else str(one) for one in values]
+    return checked
