@@ -13,6 +13,10 @@ from runtime_table import runtime_table
 README = RESULTS.parents[1] / "README.md"
 _CASES = {
     "flickr8k test, az, text_to_image": "Flickr8k test, Azerbaijani → photo",
+    "flickr8k test, az without diacritics": "the same typed without diacritics",
+    "flickr8k test, az in capitals": "the same in capitals",
+    "flickr8k test, az in Cyrillic": "the same in Cyrillic",
+    "flickr8k test, az with a typing error": "the same with a typing error",
     "flickr8k test, en, text_to_image": "Flickr8k test, English → photo",
     "gcompris94, az noun": "GCompris drawings, Azerbaijani noun",
     "twemoji, az name, seen concepts": "Twemoji (a vendor never trained on), Azerbaijani name, seen concepts",

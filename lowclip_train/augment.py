@@ -1,4 +1,4 @@
-"""Random views of an image and noise in a caption, each a function of its inputs and a random generator alone."""
+"""Random views of an image, each a function of its inputs and a seed alone; noise in captions is `text_noise.py`."""
 
 from typing import cast
 
@@ -15,8 +15,6 @@ from lowclip_train.torchvision_repair import import_torchvision
 import_torchvision()
 
 from torchvision import transforms as T  # noqa: E402
-
-_NO_DIACRITICS = str.maketrans("əğışçöüƏĞİŞÇÖÜ", "egiscouEGISCOU")
 
 
 def random_view(image: Image.Image, spec: PreprocessSpec, augment: Augment, seed: int) -> NDArray[np.uint8]:
@@ -35,8 +33,3 @@ def random_view(image: Image.Image, spec: PreprocessSpec, augment: Augment, seed
         for step in steps:
             image = cast(Image.Image, step(image))
     return resize(image, spec)
-
-
-def without_diacritics(text: str) -> str:
-    """Azerbaijani as it is typed on a foreign keyboard: qırmızı maşın → qirmizi masin."""
-    return text.translate(_NO_DIACRITICS)

@@ -11,7 +11,6 @@ import numpy as np
 
 from lowclip_runtime.pairs import Pair
 from lowclip_runtime.text import Tokenizer
-from lowclip_train.augment import without_diacritics
 from lowclip_train.dataset import Dataset
 
 
@@ -22,7 +21,6 @@ class Caption:
     text: str
     teacher_text: str
     token_ids: tuple[int, ...]
-    plain_token_ids: tuple[int, ...]  # as typed without diacritics
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,9 @@ def tokenize(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Caption]:
     """Captions of pairs that belong together: rows of one image, or of one key of a parallel file."""
     english = {(p.image, p.caption_id): p.caption for p in pairs if p.lang == "en"}
     ids = tokenizer.token_ids([p.caption for p in pairs])
-    plain = tokenizer.token_ids([without_diacritics(p.caption) for p in pairs])
     return [
-        Caption(p.caption, english.get((p.image, p.caption_id), p.caption), tuple(i), tuple(q))
-        for p, i, q in zip(pairs, ids, plain, strict=True)
+        Caption(p.caption, english.get((p.image, p.caption_id), p.caption), tuple(i))
+        for p, i in zip(pairs, ids, strict=True)
     ]
 
 

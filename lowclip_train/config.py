@@ -52,20 +52,47 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random image views (torchvision) and text noise; `strength` 0 switches all image augmentation off."""
+    """Random image views (torchvision); a crop of 1, no flip and no jitter switch them off."""
 
     crop_min_area: float = 0.5
     flip: bool = True
     color_jitter: float = 0.2
-    no_diacritics_probability: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.crop_min_area <= 1:
             raise ValueError(f"crop_min_area must be in (0, 1], not {self.crop_min_area}")
-        if not 0 <= self.no_diacritics_probability <= 1:
-            raise ValueError(
-                f"no_diacritics_probability must be in [0, 1], not {self.no_diacritics_probability}"
-            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextNoise:
+    """How often a caption is typed as people type, see `text_noise.py`."""
+
+    no_diacritics_probability: float = 0.0
+    upper_case_probability: float = 0.0
+    cyrillic_probability: float = 0.0
+    typo_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        wrong = [f"{name} ({value})" for name, value in vars(self).items() if not 0 <= value <= 1]
+        if wrong:
+            raise ValueError(f"probabilities must be in [0, 1]: {', '.join(wrong)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What brings photos and captions together.
+
+    Attributes:
+        loss: `info_nce` (CLIP), `siglip`, or `soft_target` (simple CLIP).
+        matryoshka_dims: also these first dims of the embeddings shall be good embeddings.
+    """
+
+    loss: Literal["info_nce", "siglip", "soft_target"] = "info_nce"
+    matryoshka_dims: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(dims < 8 for dims in self.matryoshka_dims):
+            raise ValueError(f"matryoshka_dims must be 8 or more each, not {list(self.matryoshka_dims)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +163,19 @@ class TrainConfig:
     preprocess: PreprocessSpec = field(default_factory=PreprocessSpec)
     text: TextSpec = field(default_factory=TextSpec)
     augment: Augment = field(default_factory=Augment)
+    text_noise: TextNoise = field(default_factory=TextNoise)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     schedule: Schedule = field(default_factory=Schedule)
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("sources must name at least one dataset")
+        if any(dims >= self.towers.dims for dims in self.objective.matryoshka_dims):
+            raise ValueError(
+                f"objective.matryoshka_dims must be less than towers.dims ({self.towers.dims}), "
+                f"not {list(self.objective.matryoshka_dims)}"
+            )
         if self.schedule.image_views and self.towers.image_frozen_stages == 0:
             raise ValueError(
                 "schedule.image_views caches frozen stages, so towers.image_frozen_stages must not be 0"

@@ -30,6 +30,58 @@ def info_nce(
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
+def siglip(
+    image_embeds: Tensor,
+    text_embeds: Tensor,
+    logit_scale: Tensor,
+    logit_bias: Tensor,
+    same: Tensor | None = None,
+) -> Tensor:
+    """Sigmoid loss: every pair of the batch is a decision of its own (Zhai et al. 2023, arXiv 2303.15343, alg. 1).
+
+    Args:
+        image_embeds, text_embeds, logit_scale, same: as for `info_nce`.
+        logit_bias: scalar; starts far below zero, since nearly all pairs are negatives.
+
+    Returns:
+        Scalar: the sum over pairs divided by N.
+    """
+    logits = logit_scale.exp() * image_embeds @ text_embeds.T + logit_bias  # (N, N)
+    signs = 2 * torch.eye(len(logits), device=logits.device) - 1
+    losses = -F.logsigmoid(signs * logits)
+    if same is not None:
+        losses = losses.masked_fill(same & (signs < 0), 0.0)
+    return losses.sum() / len(logits)
+
+
+def soft_target(image_embeds: Tensor, text_embeds: Tensor, logit_scale: Tensor) -> Tensor:
+    """Cross-entropy with soft targets, as the simple-CLIP family has it: photos that look alike share their captions.
+
+    The targets are the softmax of the mean of image-image and text-text similarities, at the same temperature as
+    the logits; no gradient goes through them. A caption that comes twice is half a match by its text alone.
+
+    Args:
+        image_embeds, text_embeds, logit_scale: as for `info_nce`.
+
+    Returns:
+        Scalar: mean of the two directions.
+    """
+    scale = logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+    logits = scale * text_embeds @ image_embeds.T  # (N, N)
+    with torch.no_grad():
+        alike = (image_embeds @ image_embeds.T + text_embeds @ text_embeds.T) / 2
+        targets = F.softmax(scale * alike, dim=-1)  # (N, N)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
+
+
+def nested(embeds: Tensor, dims: int) -> Tensor:
+    """The first `dims` numbers, unit norm again: (N, D) → (N, dims).
+
+    A loss that is the mean over several `dims` makes truncated embeddings good ones (Matryoshka, arXiv 2205.13147).
+    """
+    return embeds if embeds.shape[-1] == dims else F.normalize(embeds[..., :dims], dim=-1)
+
+
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean of 1 - cosine over rows: (N, C), (N, C) → scalar; the distillation loss."""
     return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()

@@ -9,8 +9,8 @@ from lowclip_train.config import Schedule
 from lowclip_train.model import DualEncoder
 
 
-def build_optimizer(model: DualEncoder, schedule: Schedule) -> torch.optim.AdamW:
-    """Parameter groups: image encoder, text encoder, projections with `logit_scale`; no decay on vectors."""
+def build_optimizer(model: DualEncoder, objective: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+    """Parameter groups: image encoder, text encoder, projections with scalars; no decay on vectors."""
     parts: list[tuple[nn.Module, float]] = [
         (model.image_tower.encoder, schedule.learning_rate_image),
         (model.text_tower.encoder, schedule.learning_rate_text),
@@ -23,8 +23,9 @@ def build_optimizer(model: DualEncoder, schedule: Schedule) -> torch.optim.AdamW
         matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
         groups.append({"params": matrices, "peak": peak, "weight_decay": schedule.weight_decay})
         groups.append({"params": vectors, "peak": peak, "weight_decay": 0.0})
-    scale = {"params": [model.logit_scale], "peak": schedule.learning_rate_projection, "weight_decay": 0.0}
-    return torch.optim.AdamW([g for g in [*groups, scale] if g["params"]], lr=0.0)
+    scalars = [model.logit_scale, *objective.parameters()]
+    groups.append({"params": scalars, "peak": schedule.learning_rate_projection, "weight_decay": 0.0})
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, steps: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair, read_pairs
@@ -23,6 +24,7 @@ from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
 from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
 from lowclip_train.model import DualEncoder
+from lowclip_train.objective import Objective
 from lowclip_train.optimizer import build_optimizer
 from lowclip_train.starting_model import starting_model
 from lowclip_train.teacher import Teacher
@@ -37,9 +39,11 @@ class Run:
     folder: Path
     fingerprint: str
     model: DualEncoder
+    objective: Objective
     split: SplitEncoder
     optimizer: torch.optim.AdamW
     tokenizer_path: Path
+    tokenizer: Tokenizer
     text: TextSpec
     images: list[CaptionedImage]
     source_rows: list[range]
@@ -49,6 +53,11 @@ class Run:
     parallel: list[Caption]
     teacher: Teacher | None
     lineage: dict[str, Any]
+
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """All that has weights to save: the model, and what only training needs."""
+        return nn.ModuleDict({"model": self.model, "objective": self.objective})
 
     @property
     def steps_per_epoch(self) -> int:
@@ -74,6 +83,7 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
     tokenizer = Tokenizer(start.tokenizer_path, start.text)
     images, source_rows = _training_images(datasets, tokenizer)
     val_images = [image for d in datasets for image in captioned_images(d, "val", tokenizer)]
+    objective = Objective(config.objective, model)
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
     parallel = _parallel_captions(config, tokenizer)
     everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
@@ -84,9 +94,11 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
         folder=folder,
         fingerprint=_fingerprint(config, datasets),
         model=model,
+        objective=objective,
         split=split,
-        optimizer=build_optimizer(model, config.schedule),
+        optimizer=build_optimizer(model, objective, config.schedule),
         tokenizer_path=start.tokenizer_path,
+        tokenizer=tokenizer,
         text=start.text,
         images=images,
         source_rows=source_rows,

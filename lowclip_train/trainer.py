@@ -1,7 +1,7 @@
 """`train`: from a config to a checkpoint, resumable at any step with the same result.
 
 Every random choice of a step is a function of the seed and the step alone, so a run that was killed and resumed
-takes the very steps that an uninterrupted one takes. What is optimized is `loss.py`, what is fed `image_inputs.py`
+takes the very steps that an uninterrupted one takes. What is optimized is `objective.py`, what is fed `image_inputs.py`
 and `captions.py`.
 """
 
@@ -21,10 +21,11 @@ from lowclip_train.captions import Caption, draw_captions
 from lowclip_train.checkpoint import SCHEMA_VERSION, CheckpointManifest, save_checkpoint
 from lowclip_train.config import TrainConfig
 from lowclip_train.frozen_stages import keep_batch_norm_statistics
-from lowclip_train.loss import cosine_distance, info_nce
+from lowclip_train.loss import cosine_distance
 from lowclip_train.optimizer import set_learning_rates
 from lowclip_train.progress import ProgressReport
 from lowclip_train.run import Run, drawn_count, prepare_run
+from lowclip_train.text_noise import noisy
 from lowclip_train.training_state import Progress, load_state, save_state
 from lowclip_train.validation import validate
 
@@ -48,7 +49,7 @@ def train(
         LowClipError: a config, data or hub problem, or a loss that is not finite.
     """
     run = prepare_run(config, Path(folder))
-    progress = load_state(run.folder / "state", run.fingerprint, run.model, run.optimizer)
+    progress = load_state(run.folder / "state", run.fingerprint, run.trained, run.optimizer)
     progress = progress or Progress(step=0, best_score=-1.0, best_epoch=-1)
     report = ProgressReport(run.steps, run.config.schedule.batch_size, progress.step)
     saved_at = time.monotonic()
@@ -61,7 +62,7 @@ def train(
             progress = _end_epoch(run, progress, report)
         leaving = stop() or step + 1 == last
         if leaving or time.monotonic() - saved_at > config.schedule.save_every_s:
-            save_state(run.folder / "state", progress, run.fingerprint, run.model, run.optimizer)
+            save_state(run.folder / "state", progress, run.fingerprint, run.trained, run.optimizer)
             saved_at = time.monotonic()
         if leaving:
             break
@@ -115,7 +116,8 @@ def _losses(run: Run, rows: list[int], epoch: int, generator: np.random.Generato
     text_embeds = run.model.text_tower.embed_pooled(pooled[: len(captions)])
     parts = zip(torch.split(text_embeds, len(rows)), _groups(captions, len(rows)), strict=True)
     contrastive = [
-        info_nce(image_embeds, embeds, run.model.logit_scale, _same_text(group)) for embeds, group in parts
+        run.objective(image_embeds, embeds, run.model.logit_scale, _same_text(group))
+        for embeds, group in parts
     ]
     losses = {"contrastive": torch.stack(contrastive).mean()}
     if run.teacher and run.config.distillation:
@@ -126,9 +128,10 @@ def _losses(run: Run, rows: list[int], epoch: int, generator: np.random.Generato
 
 
 def pool_texts(run: Run, captions: Sequence[Caption], generator: np.random.Generator) -> Tensor:
-    """Captions → the text encoder's pooled vectors (N, C), in chunks of like length, order kept."""
-    plain = generator.random(len(captions)) < run.config.augment.no_diacritics_probability
-    rows = [c.plain_token_ids if p else c.token_ids for c, p in zip(captions, plain, strict=True)]
+    """Captions, as people type them → the text encoder's pooled vectors (N, C), in chunks of like length."""
+    typed = [noisy(caption.text, run.config.text_noise, generator) for caption in captions]
+    again = iter(run.tokenizer.token_ids([t for t, c in zip(typed, captions, strict=True) if t != c.text]))
+    rows = [c.token_ids if t == c.text else next(again) for t, c in zip(typed, captions, strict=True)]
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     chunks = []
     for start in range(0, len(rows), _TEXT_CHUNK):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lowclip_train.loss import cosine_distance, info_nce
+from lowclip_train.loss import cosine_distance, info_nce, nested, siglip, soft_target
 
 
 def test_info_nce_of_two_orthogonal_pairs() -> None:
@@ -47,3 +47,45 @@ def test_cosine_distance() -> None:
     student = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     teacher = torch.tensor([[3.0, 0.0], [1.0, 0.0]])
     assert cosine_distance(student, teacher).item() == pytest.approx((0 + 1) / 2)
+
+
+def test_siglip_by_hand() -> None:
+    """One right and one wrong pair each way: -log σ(s + b) twice and -log σ(-b) twice, over N = 2."""
+    embeds, scale, bias = torch.eye(2), torch.tensor(math.log(5.0)), torch.tensor(-2.0)
+    right, wrong = math.log(1 + math.exp(-3)), math.log(1 + math.exp(-2))
+    assert siglip(embeds, embeds, scale, bias).item() == pytest.approx(right + wrong, abs=1e-6)
+    same = torch.ones(2, 2, dtype=torch.bool)
+    assert siglip(embeds, embeds, scale, bias, same).item() == pytest.approx(right, abs=1e-6)
+
+
+def test_soft_targets_of_orthogonal_pairs_are_those_of_info_nce_when_sharp() -> None:
+    embeds, scale = torch.eye(3), torch.tensor(4.6)
+    hard, soft = info_nce(embeds, embeds, scale), soft_target(embeds, embeds, scale)
+    assert soft.item() == pytest.approx(hard.item(), abs=1e-6)
+
+
+def test_soft_targets_by_hand() -> None:
+    """Images alike, texts not: the mean of the similarities is 1 on the diagonal and 1/2 beside it."""
+    images, texts = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.eye(2)
+    target = torch.softmax(torch.tensor([1.0, 0.5]), 0)
+    logits = texts @ images.T  # rows (1, 1) and (0, 0)
+    by_text = -(torch.log_softmax(logits, 1) * torch.stack([target, target.flip(0)])).sum(1).mean()
+    by_image = -(torch.log_softmax(logits.T, 1) * torch.stack([target, target.flip(0)]).T).sum(1).mean()
+    expected = (by_text + by_image).item() / 2
+    assert soft_target(images, texts, torch.tensor(0.0)).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_no_gradient_goes_through_soft_targets() -> None:
+    """With logits that do not depend on the images, moving the images changes nothing."""
+    images = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1).requires_grad_()
+    (gradient,) = torch.autograd.grad(soft_target(images, torch.zeros(4, 8), torch.tensor(1.0)), images)
+    assert gradient.abs().max().item() == 0
+
+
+def test_nested_embeddings_have_unit_norm() -> None:
+    embeds = torch.nn.functional.normalize(torch.randn(5, 8), dim=-1)
+    short = nested(embeds, 3)
+    assert short.shape == (5, 3)
+    assert torch.allclose(short.norm(dim=-1), torch.ones(5))
+    assert torch.allclose(short / short[:, :1], embeds[:, :3] / embeds[:, :1])
+    assert nested(embeds, 8) is embeds

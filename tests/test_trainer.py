@@ -16,7 +16,7 @@ from lowclip_runtime.errors import CheckpointError, ConfigError, LowClipError
 from lowclip_runtime.pairs import read_pairs
 from lowclip_train import trainer
 from lowclip_train.checkpoint import load_checkpoint
-from lowclip_train.config import TrainConfig
+from lowclip_train.config import ObjectiveConfig, TrainConfig
 from lowclip_train.evaluate import evaluate_checkpoint
 from lowclip_train.run import prepare_run
 from lowclip_train.trainer import train, train_step
@@ -115,3 +115,36 @@ def test_stop_leaves_a_resumable_state(tmp_path: Path) -> None:
     train(config, tmp_path / "run", stop=lambda: True)
     state = next((tmp_path / "run" / "state").glob("step-*/state.json"))
     assert json.loads(state.read_text())["step"] == 1
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ObjectiveConfig(loss="siglip"),
+        ObjectiveConfig(loss="soft_target"),
+        ObjectiveConfig(loss="info_nce", matryoshka_dims=(8,)),
+        ObjectiveConfig(loss="siglip", matryoshka_dims=(8,)),
+    ],
+)
+def test_every_objective_learns_and_resumes(tmp_path: Path, objective: ObjectiveConfig) -> None:
+    rates = {"learning_rate_image": 3e-3, "learning_rate_text": 3e-3, "learning_rate_projection": 3e-3}
+    config = tiny_config(tmp_path, epochs=40, batch_size=8, captions_per_image=2, save_every_s=1e9, **rates)
+    config = replace(
+        config,
+        objective=objective,
+        augment=replace(config.augment, crop_min_area=1.0, flip=False, color_jitter=0),
+    )
+    checkpoint = load_checkpoint(train(config, tmp_path / "whole"))
+    pairs = read_pairs(tmp_path / "data" / "pairs.tsv", split="train")
+    assert evaluate_checkpoint(checkpoint, pairs, tmp_path / "pictures")["text_to_image"]["R@1"] >= 0.8
+    train(config, tmp_path / "resumed", max_steps=17)
+    train(config, tmp_path / "resumed")
+    whole, resumed = _weights(tmp_path / "whole"), _weights(tmp_path / "resumed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_dims_that_cannot_be_nested_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="8 or more"):
+        ObjectiveConfig(matryoshka_dims=(4,))
+    with pytest.raises(ValueError, match=r"less than towers\.dims \(16\)"):
+        replace(tiny_config(tmp_path), objective=ObjectiveConfig(matryoshka_dims=(16,)))

@@ -1,0 +1,76 @@
+"""Captions as people type them: each kind of noise alone, and that the runtime's normalization undoes what it can."""
+
+import numpy as np
+import pytest
+
+from lowclip_runtime.spec import TextSpec
+from lowclip_runtime.text import normalize_text
+from lowclip_train.config import TextNoise
+from lowclip_train.text_noise import in_cyrillic, noisy, upper_azerbaijani, with_typo, without_diacritics
+
+CAPTIONS = (
+    "qırmızı paltarlı qız dənizin sahilində qaçır",
+    "iki it çəmənlikdə top arxasınca yüyürür",
+    "göy köynəkli kişi velosiped sürür",
+)
+SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain", "upper", "cyrillic"),
+    [
+        ("qırmızı maşın", "qirmizi masin", "QIRMIZI MAŞIN", "гырмызы машын"),
+        ("iki göy it", "iki goy it", "İKİ GÖY İT", "ики ҝөј ит"),
+        ("ağ pişik çay içir", "ag pisik cay icir", "AĞ PİŞİK ÇAY İÇİR", "ағ пишик чај ичир"),
+    ],
+)
+def test_how_people_type(text: str, plain: str, upper: str, cyrillic: str) -> None:
+    assert without_diacritics(text) == plain
+    assert upper_azerbaijani(text) == upper
+    assert in_cyrillic(text) == cyrillic
+
+
+def test_english_has_its_own_capitals() -> None:
+    assert upper_azerbaijani("two dogs in a field") == "TWO DOGS IN A FIELD"
+
+
+@pytest.mark.parametrize("text", CAPTIONS)
+def test_the_runtime_undoes_capitals_and_cyrillic(text: str) -> None:
+    assert normalize_text(upper_azerbaijani(text), SHIPPED) == text
+    assert normalize_text(in_cyrillic(text), SHIPPED) == text
+
+
+@pytest.mark.parametrize("text", CAPTIONS)
+def test_a_typing_error_is_one_and_in_one_word(text: str) -> None:
+    seen = set()
+    for seed in range(60):
+        typed = with_typo(text, np.random.default_rng(seed))
+        wrong = [(a, b) for a, b in zip(text.split(), typed.split(), strict=True) if a != b]
+        assert len(wrong) <= 1  # none where two equal letters change places
+        for right, typo in wrong:
+            assert abs(len(typo) - len(right)) <= 1 and typo[0] == right[0] and len(right) >= 4
+            seen.add(len(typo) - len(right))
+    assert seen == {-1, 0, 1}
+
+
+def test_short_words_and_numbers_have_no_errors() -> None:
+    assert with_typo("it və 12345 at!", np.random.default_rng(0)) == "it və 12345 at!"
+
+
+def test_each_kind_has_its_probability() -> None:
+    generator = np.random.default_rng(0)
+    for name, changed in (
+        ("no_diacritics_probability", without_diacritics),
+        ("upper_case_probability", upper_azerbaijani),
+        ("cyrillic_probability", in_cyrillic),
+    ):
+        typed = [noisy(CAPTIONS[0], TextNoise(**{name: 0.3}), generator) for _ in range(1000)]
+        assert set(typed) == {CAPTIONS[0], changed(CAPTIONS[0])}
+        assert 230 < typed.count(changed(CAPTIONS[0])) < 370
+    assert noisy("a dog", TextNoise(cyrillic_probability=1.0), generator) == "a dog"
+    assert noisy(CAPTIONS[0], TextNoise(), generator) == CAPTIONS[0]
+
+
+def test_a_probability_is_one() -> None:
+    with pytest.raises(ValueError, match=r"typo_probability \(1\.5\)"):
+        TextNoise(typo_probability=1.5)
