@@ -19,6 +19,7 @@ from PIL import Image
 from result_file import row, write_result
 
 from lowclip_runtime import Index, LowClip
+from lowclip_train.torchvision_repair import import_torchvision
 
 PHOTOS = 1000
 _TOLD = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
@@ -29,8 +30,10 @@ with Index.open(sys.argv[1], LowClip.open(towers=("text",)), create=False) as in
     assert len(index.search("dənizdə üzən it", k=10)) == 10
 {_TOLD}
 """
+# a torchvision beside it would only make it slower
+_WITHOUT_TORCHVISION = "import sys; sys.modules['torchvision'] = None"
 TRANSFORMERS = f"""
-import sys
+{_WITHOUT_TORCHVISION}
 import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
@@ -44,7 +47,7 @@ assert len(np.argsort(-(gallery @ query))[:10]) == 10
 """
 IMPORTS = {
     "ours": "from lowclip_runtime import Index, LowClip",
-    "torch + transformers": "import torch, transformers",
+    "torch + transformers": f"{_WITHOUT_TORCHVISION}; import torch, transformers",
 }
 
 
@@ -102,6 +105,7 @@ def _write_index(path: Path, photos: Path) -> None:
 
 def _write_encoder(folder: Path, gallery: Path) -> None:
     """A text encoder of the shipped one's size, in the form that transformers loads fastest."""
+    import_torchvision()  # before transformers, which imports it
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     clip = LowClip.open()
