@@ -5,10 +5,9 @@ Filling it is `indexing.py`, storing `shard.py`, looking at one without a bundle
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +18,13 @@ from lowclip_runtime.errors import ImageError, InputError
 from lowclip_runtime.files import bytes_on_disk
 from lowclip_runtime.index_check import describe_index, verify_index
 from lowclip_runtime.index_manifest import (
-    SCHEMA_VERSION,
     SHARD_NAME,
     IndexManifest,
     check_same_bundle,
     check_same_choice,
     create_index,
     is_index,
+    new_manifest,
     read_index_manifest,
 )
 from lowclip_runtime.index_report import IndexReport
@@ -33,16 +32,12 @@ from lowclip_runtime.index_upkeep import remove_photos, set_facts
 from lowclip_runtime.indexing import OnFailed, Progress
 from lowclip_runtime.near_duplicates import LEAST_SCORE, near_groups
 from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord
-from lowclip_runtime.points import ScoredPoint, Where, checked_where
+from lowclip_runtime.points import Filter, ScoredPoint, Where, checked_where
 from lowclip_runtime.preprocess import ImageInput
-from lowclip_runtime.shard import ENGINE, VECTORS, Shard, Vectors
+from lowclip_runtime.shard import Shard, Vectors, check_vectors
 from lowclip_runtime.truncation import check_dims, truncated
 
 __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_index"]
-
-
-# A fact's name → the value, or one of the values, that a photo must have
-Filter: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +93,11 @@ class Index:
                 with another choice of `vectors` or `dims`.
         """
         path = Path(path)
-        _check_vectors(vectors)
+        check_vectors(vectors)
         check_dims(dims, clip.dims)
         if create and not is_index(path):
-            create_index(path, _new_manifest(clip, vectors or "float32", dims or clip.dims), LOOKUP_KEYS)
+            new = new_manifest(clip.bundle_id, clip.name, vectors or "float32", dims or clip.dims)
+            create_index(path, new, LOOKUP_KEYS)
         manifest = read_index_manifest(path)
         check_same_bundle(path, manifest, clip.bundle_id, clip.name)
         check_same_choice(path, manifest, vectors, dims)
@@ -297,25 +293,8 @@ class Index:
             limit *= 2
 
 
-def _new_manifest(clip: LowClip, vectors: Vectors, dims: int) -> IndexManifest:
-    return IndexManifest(
-        schema_version=SCHEMA_VERSION,
-        created=datetime.now(UTC).date().isoformat(),
-        engine=ENGINE,
-        bundle_id=clip.bundle_id,
-        bundle_name=clip.name,
-        dims=dims,
-        vectors=vectors,
-    )
-
-
 def _path_of(point: ScoredPoint) -> str:
     return PhotoRecord.from_payload(point.payload).absolute_path
-
-
-def _check_vectors(vectors: str | None) -> None:
-    if vectors is not None and vectors not in VECTORS:
-        raise InputError(f"vectors must be one of {', '.join(VECTORS)}, not {vectors!r}")
 
 
 def _check_k(k: int) -> None:

@@ -6,6 +6,7 @@ This file knows the manifest's fields and when an index must be refused. The emb
 import json
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lowclip_runtime.errors import ConfigError, IndexFileError
@@ -41,6 +42,19 @@ class IndexManifest:
     def __post_init__(self) -> None:
         if self.dims < 1:
             raise ValueError(f"dims must be 1 or more, not {self.dims}")
+
+
+def new_manifest(bundle_id: str, bundle_name: str, vectors: Vectors, dims: int) -> IndexManifest:
+    """Of an index that is made now, by this engine."""
+    return IndexManifest(
+        schema_version=SCHEMA_VERSION,
+        created=datetime.now(UTC).date().isoformat(),
+        engine=ENGINE,
+        bundle_id=bundle_id,
+        bundle_name=bundle_name,
+        dims=dims,
+        vectors=vectors,
+    )
 
 
 def is_index(path: str | Path) -> bool:

@@ -73,7 +73,6 @@ def add_folder(
 ) -> IndexReport:
     """Make the index hold exactly the readable photos of `folder`; photos of other galleries stay.
 
-
     Args:
         dims: how many numbers of each embedding are stored.
         progress: called with (files settled, files to settle) after each batch that is safe on the disk.

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from lowclip_runtime.errors import InputError
 
-Where: TypeAlias = Mapping[str, Sequence[str]]  # payload key → the values of which it must hold one
+# A fact's name → the value, or one of the values, that a photo must have: as people write it, as a shard reads it
+Filter: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
+Where: TypeAlias = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class ScoredPoint:
     payload: dict[str, Any]
 
 
-def checked_where(where: Mapping[str, Any] | None) -> Where | None:
+def checked_where(where: Filter | None) -> Where | None:
     """A filter as a person may write it, every value as a list of texts: `{"year": 2024}` → `{"year": ["2024"]}`.
 
     Raises:

@@ -30,7 +30,7 @@ import numpy as np
 import qdrant_edge
 from numpy.typing import NDArray
 
-from lowclip_runtime.errors import IndexFileError
+from lowclip_runtime.errors import IndexFileError, InputError
 from lowclip_runtime.files import bytes_on_disk, flush_tree, hold, let_go, mend, whole_folder
 from lowclip_runtime.points import Point, ScoredPoint, Where
 from lowclip_runtime.shard_errors import engine_errors
@@ -304,6 +304,16 @@ class Shard:
             )
 
 
+def check_vectors(vectors: str | None) -> None:
+    """Refuse what a shard cannot be made as; None is the default.
+
+    Raises:
+        InputError: naming the choices.
+    """
+    if vectors is not None and vectors not in VECTORS:
+        raise InputError(f"vectors must be one of {', '.join(VECTORS)}, not {vectors!r}")
+
+
 def _load_engine(path: Path) -> qdrant_edge.EdgeShard:
     return qdrant_edge.EdgeShard.load(str(path))
 
@@ -322,7 +332,9 @@ def _vector_params(dims: int, vectors: Vectors) -> qdrant_edge.EdgeVectorParams:
         size=dims,
         distance=qdrant_edge.Distance.Dot,
         quantization_config=codes,
-        memory=None if codes is None else memory.Cold,
+        # mapped and read when touched, as fast once they are: read at once, the engine holds some of them twice, and a
+        # process that has searched 100,000 takes 444 MB instead of 316
+        memory=memory.Cold,
     )
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from lowclip_runtime.shard import Vectors
 
 _index_option = click.option("--index", "index_path", required=True, metavar="I", help="Folder of the index.")
-
-
 _where_option = click.option(
     "--where",
     multiple=True,
@@ -92,6 +90,8 @@ def index(
     clip = LowClip.open(bundle, provider, towers=("image",))
     with Index.open(index_path, clip, create=gallery is not None, vectors=vectors, dims=dims) as opened:
         report = _add_folder(opened, gallery) if gallery is not None else None
+        if report is not None:  # told before what may still go wrong
+            click.echo(json.dumps(report.as_json(), ensure_ascii=False) if as_json else summary(report))
         if facts:
             told = opened.set_facts(facts)
             click.echo(f"{told:,} of the {len(facts):,} photos of {facts_file} are in the index", err=True)
@@ -102,10 +102,7 @@ def index(
         if opened.wants_graph:
             click.echo(f"making a graph of {len(opened):,} photos to search by, for some minutes", err=True)
             opened.build_graph()
-    if report is None:
-        return
-    click.echo(json.dumps(report.as_json(), ensure_ascii=False) if as_json else summary(report))
-    if report.holds_nothing:
+    if report is not None and report.holds_nothing:
         raise click.ClickException(
             f"none of the {len(report.failed)} photos could be read; see the reasons above"
         )

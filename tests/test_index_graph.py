@@ -1,0 +1,47 @@
+"""Large indexes: searched by a graph, which is built once and finds nearly all that a scan finds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowclip_runtime.photo_record import record_id
+from lowclip_runtime.points import Point
+from lowclip_runtime.shard import Shard, Vectors
+
+
+@pytest.mark.parametrize("vectors", ["float32", "int8"])
+def test_a_large_shard_gets_a_graph_and_finds_nearly_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vectors: Vectors
+) -> None:
+    """What came after the graph is found too, and a filter holds; compacting below the limit scans again."""
+    monkeypatch.setattr("lowclip_runtime.shard.EXACT_BELOW", 2000)
+    random = np.random.default_rng(3)
+    rows = random.standard_normal((3000, 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    points = [
+        Point(record_id(f"/{i}"), {"row": i, "album": [("even", "odd")[i % 2]], "who": str(i % 50)}, row)
+        for i, row in enumerate(rows)
+    ]
+    Shard.create(tmp_path / "shard", 32, ["album"], vectors)
+    shard = Shard.open(tmp_path / "shard", vectors)
+    shard.upsert(points[:1900])
+    assert not shard.build_graph(32) and shard.is_exact == (vectors == "float32")
+    shard.upsert(points[1900:2900])
+    assert shard.build_graph(32) and not shard.is_exact
+    shard.upsert(points[2900:])
+    assert not shard.build_graph(32)  # a scan of so few costs little
+    shard.close()
+    shard = Shard.open(tmp_path / "shard", vectors)
+    assert len(shard) == 3000 and not shard.is_exact
+    queries = rows[-50:] + 0.3 * random.standard_normal((50, 32)).astype(np.float32)
+    for where, of in ((None, range(3000)), ({"album": ["odd"]}, range(1, 3000, 2)),
+                      ({"who": ["7"]}, range(7, 3000, 50))):  # fmt: skip
+        found = [{point.payload["row"] for point in shard.search(query, 10, where)} for query in queries]
+        best = [set(sorted(of, key=lambda i, query=query: -float(rows[i] @ query))[:10]) for query in queries]
+        recall = sum(len(a & b) for a, b in zip(found, best, strict=True)) / 500
+        assert recall == 1 if where else recall > 0.97
+    shard.delete([point.id for point in points[1000:]])
+    shard.compact(32, ["album"])
+    assert len(shard) == 1000 and shard.is_exact == (vectors == "float32")
+    shard.close()
