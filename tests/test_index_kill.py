@@ -22,10 +22,13 @@ KILLS = 8
 REBUILD_DIMS = 32
 # prints the paths it embeds, and, once a batch is on the disk, how many photos are settled
 PROGRAM = """
-import sys
+import os, sys
 from lowclip_runtime import indexing
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.index import Index
+
+def tell(*words):  # in one write, which neither a kill nor another thread can tear
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 
 indexing.BATCH_SIZE = indexing.STORE_BATCH = int(sys.argv[4])
 read, embed = LowClip.read_pixels, LowClip.embed_pixels
@@ -38,13 +41,13 @@ def remembered(self, image):
 
 def told(self, pixels):
     for one in pixels:
-        print("embeds", name_of[one.tobytes()], flush=True)
+        tell("embeds", name_of[one.tobytes()])
     return embed(self, pixels)
 
 LowClip.read_pixels, LowClip.embed_pixels = remembered, told
 with Index.open(sys.argv[2], LowClip.open(sys.argv[1], threads=1), vectors=sys.argv[5]) as index:
-    print("opened", len(index), flush=True)
-    index.add_folder(sys.argv[3], progress=lambda done, total: print("settled", done, total, flush=True))
+    tell("opened", len(index))
+    index.add_folder(sys.argv[3], progress=lambda done, total: tell("settled", done, total))
 """
 
 
