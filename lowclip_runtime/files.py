@@ -80,26 +80,26 @@ def flush_tree(folder: Path) -> None:
     _flush(folder)
 
 
-def hold(path: str | Path) -> int | None:
+def hold(path: str | Path, *, wait: bool = False) -> int | None:
     """Keep other holders from `path`, a file or folder, until the given descriptor is closed.
 
     Returns:
         The descriptor; None on file systems without locks.
 
     Raises:
-        BlockingIOError: another holds it.
+        BlockingIOError: another holds it, and it is not to be waited for.
+        OSError: it cannot be opened.
     """
     if not _HAS_LOCKS:
         return None
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
         os.close(descriptor)
-        raise
-    except OSError:  # a network file system without locks
-        os.close(descriptor)
-        return None
+        if isinstance(error, BlockingIOError):
+            raise
+        return None  # a network file system without locks
     return descriptor
 
 
@@ -182,19 +182,11 @@ def _remove(path: Path) -> None:
 
 
 def _lock(path: Path, *, wait: bool) -> int | None:
-    """A descriptor that holds the lock; None where another process holds it, or where there are no locks."""
-    if not _HAS_LOCKS:
-        return None
+    """What `hold` gives; None also where it is another's or not there, which is all the same to who tidies up."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return hold(path, wait=wait)
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:  # held, or a network file system without locks
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _put(work: Path, target: Path) -> None:
