@@ -11,6 +11,7 @@ from typing import Literal
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
+from lowclip_train.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +19,16 @@ class Towers:
     """Which encoders to start from.
 
     Attributes:
+        checkpoint: a folder that an earlier run wrote: its weights, projections, tokenizer and text spec are the
+            start. In a config file all that it decides may then be left out; what is given must agree.
         image_encoder: timm model name; image_weights: `hub`, `random` or a state dict's path.
         image_frozen_stages: this many first stages keep their weights (-1: the whole encoder).
-        text_encoder: hub name or local folder; text_layers: keep only these layers of it (empty: all).
+        text_encoder: hub name or local folder (empty: the checkpoint's); text_layers: keep only these of its layers.
         train_token_embeddings: false keeps the pretrained table, which holds words that training never sees.
         vocabulary_corpora: text files; where given, the vocabulary is trimmed to what they use before training.
     """
 
+    checkpoint: str = ""
     image_encoder: str
     image_weights: str = "hub"
     image_frozen_stages: int = 0
@@ -36,6 +40,12 @@ class Towers:
     dims: int = 256
     projection: Literal["residual", "linear"] = "residual"
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        decided = {"image_weights": "hub", "text_layers": (), "vocabulary_corpora": ()}
+        given = [name for name, default in decided.items() if getattr(self, name) != default]
+        if self.checkpoint and given:
+            raise ValueError(f"leave {', '.join(given)} out where checkpoint is given, which decides them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,43 +126,6 @@ class Distillation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast.
-
-    Attributes:
-        epochs: passes over the drawn images; batch_size: images a step; captions_per_image: drawn each step.
-        learning_rate_*: peaks of a linear warm-up (`warmup` share of all steps) and cosine decay.
-        image_views: random views of each image whose frozen stages are computed once and cached (0: no cache,
-            a new view every time).
-        save_every_s: seconds between resumable states.
-    """
-
-    epochs: int = 10
-    batch_size: int = 128
-    captions_per_image: int = 1
-    learning_rate_image: float = 1e-4
-    learning_rate_text: float = 1e-4
-    learning_rate_projection: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.05
-    image_views: int = 0
-    save_every_s: float = 60.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        problems = []
-        for name in ("epochs", "batch_size", "captions_per_image"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if not 0 <= self.warmup < 1:
-            problems.append(f"warmup must be in [0, 1), not {self.warmup}")
-        if self.image_views < 0:
-            problems.append(f"image_views must be 0 or more, not {self.image_views}")
-        if problems:
-            raise ValueError("; ".join(problems))
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything one run needs."""
 
@@ -195,6 +168,10 @@ def load_config(path: str | Path) -> TrainConfig:
         raise ConfigError(f"{path}: the training config cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if isinstance(data.get("towers"), dict) and data["towers"].get("checkpoint"):
+        from lowclip_train.parent import fill_from_checkpoint  # loads torch, which other configs do not need
+
+        data = fill_from_checkpoint(data, path.parent)
     return _resolve_paths(from_dict(TrainConfig, data, str(path)), path.parent)
 
 
@@ -206,8 +183,9 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
 
     towers = replace(
         config.towers,
+        checkpoint=config.towers.checkpoint and resolve(config.towers.checkpoint),
         image_weights=resolve(config.towers.image_weights),
-        text_encoder=resolve(config.towers.text_encoder),
+        text_encoder=config.towers.text_encoder and resolve(config.towers.text_encoder),
         vocabulary_corpora=tuple(map(resolve, config.towers.vocabulary_corpora)),
     )
     sources = tuple(replace(source, dataset=resolve(source.dataset)) for source in config.sources)

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import nn
 
-from lowclip_train.config import Schedule
 from lowclip_train.model import DualEncoder
+from lowclip_train.schedule import Schedule
 
 
 def build_optimizer(model: DualEncoder, objective: nn.Module, schedule: Schedule) -> torch.optim.AdamW:

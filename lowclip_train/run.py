@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_runtime.schema import dumps, to_dict
 from lowclip_runtime.spec import TextSpec
@@ -21,6 +21,7 @@ from lowclip_runtime.text import Tokenizer
 from lowclip_train.captions import Caption, CaptionedImage, captioned_images, tokenize
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
+from lowclip_train.ema import WeightAverage
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
 from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
 from lowclip_train.model import DualEncoder
@@ -28,7 +29,7 @@ from lowclip_train.objective import Objective
 from lowclip_train.optimizer import build_optimizer
 from lowclip_train.starting_model import starting_model
 from lowclip_train.teacher import Teacher
-from lowclip_train.trim_report import TrimReport
+from lowclip_train.training_state import Resumable
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Run:
     model: DualEncoder
     objective: Objective
     split: SplitEncoder
-    optimizer: torch.optim.AdamW
+    state: Resumable
     tokenizer_path: Path
     tokenizer: Tokenizer
     text: TextSpec
@@ -55,9 +56,9 @@ class Run:
     lineage: dict[str, Any]
 
     @property
-    def trained(self) -> nn.ModuleDict:
-        """All that has weights to save: the model, and what only training needs."""
-        return nn.ModuleDict({"model": self.model, "objective": self.objective})
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over all that any stage trains."""
+        return self.state.optimizer
 
     @property
     def steps_per_epoch(self) -> int:
@@ -74,7 +75,11 @@ class Run:
 
 
 def prepare_run(config: TrainConfig, folder: Path) -> Run:
-    """Load data and starting weights, and compute (or find) what is cached."""
+    """Load data and starting weights, and compute (or find) what is cached.
+
+    Raises:
+        LowClipError: config, data and starting weights do not fit together, or cannot be had.
+    """
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     datasets = [read_dataset(source.dataset) for source in config.sources]
@@ -83,6 +88,10 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
     tokenizer = Tokenizer(start.tokenizer_path, start.text)
     images, source_rows = _training_images(datasets, tokenizer)
     val_images = [image for d in datasets for image in captioned_images(d, "val", tokenizer)]
+    if config.schedule.patience and not val_images:
+        raise ConfigError(
+            "schedule.patience needs a val split to measure, and no dataset has one; set it to 0"
+        )
     objective = Objective(config.objective, model)
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
     parallel = _parallel_captions(config, tokenizer)
@@ -92,11 +101,11 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
     return Run(
         config=config,
         folder=folder,
-        fingerprint=_fingerprint(config, datasets),
+        fingerprint=_fingerprint(config, datasets, start.lineage),
         model=model,
         objective=objective,
         split=split,
-        optimizer=build_optimizer(model, objective, config.schedule),
+        state=_resumable(config, model, objective),
         tokenizer_path=start.tokenizer_path,
         tokenizer=tokenizer,
         text=start.text,
@@ -107,7 +116,7 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
         val_inputs=_image_inputs(config, split, val_images, 0, cache) if val_images else None,
         parallel=parallel,
         teacher=Teacher(distill, teacher_texts, cache) if distill else None,
-        lineage=_lineage(config, datasets, start.trimmed),
+        lineage=_lineage(config, datasets, start.lineage),
     )
 
 
@@ -149,21 +158,29 @@ def drawn_count(rows: range, share: float) -> int:
     return max(1, round(len(rows) * share))
 
 
-def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset]) -> str:
-    """Config and data decide every step; a state is only resumed under the same ones."""
-    described = dumps({"config": to_dict(config), "data": [d.manifest.pairs_sha256 for d in datasets]})
+def _resumable(config: TrainConfig, model: DualEncoder, objective: Objective) -> Resumable:
+    everything = nn.ModuleDict({"model": model, "objective": objective})
+    parameters = {name: p for name, p in everything.named_parameters() if p.requires_grad}
+    decay = config.schedule.ema_decay
+    return Resumable(
+        parameters=parameters,
+        optimizer=build_optimizer(model, objective, config.schedule),
+        ema=WeightAverage(parameters, decay) if decay else None,
+    )
+
+
+def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> str:
+    """Config, data and the checkpoint to start from decide every step; a state is only resumed under the same ones."""
+    data = [d.manifest.pairs_sha256 for d in datasets]
+    described = dumps({"config": to_dict(config), "data": data, "parent": start.get("parent")})
     return hashlib.sha256(described.encode()).hexdigest()
 
 
-def _lineage(config: TrainConfig, datasets: Sequence[Dataset], trimmed: TrimReport | None) -> dict[str, Any]:
-    vocabulary = {"trimmed_vocabulary": to_dict(trimmed)} if trimmed else {}
+def _lineage(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> dict[str, Any]:
     return {
-        **vocabulary,
+        **start,
         "datasets": {d.manifest.name: to_dict(d.manifest.captions) for d in datasets},
         "pairs_sha256": {d.manifest.name: d.manifest.pairs_sha256 for d in datasets},
-        "image_weights": config.towers.image_encoder,
-        "text_weights": Path(config.towers.text_encoder).name,
-        "text_layers": list(config.towers.text_layers),
         "seed": config.schedule.seed,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }

@@ -1,4 +1,4 @@
-"""The model a run starts from: encoders with their pretrained weights, new projections, vocabulary trimmed or whole."""
+"""The model a run starts from: pretrained encoders, new projections, vocabulary trimmed or whole; or a checkpoint."""
 
 import gzip
 import re
@@ -13,6 +13,7 @@ from torch import nn
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.files import whole_file
+from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import (
@@ -22,7 +23,7 @@ from lowclip_train.encoders import (
     tokenizer_file,
 )
 from lowclip_train.model import DualEncoder, ModelConfig
-from lowclip_train.trim_report import TrimReport
+from lowclip_train.parent import open_parent, parent_lineage
 from lowclip_train.trim_vocab import TrimmedVocabulary, trim_tokenizer
 
 _COLUMNS = {"image", "caption"}  # of a pairs.tsv; its other columns are no text
@@ -35,37 +36,53 @@ class StartingModel:
 
     Attributes:
         text: the config's spec with the right padding id.
-        trimmed: what trimming the vocabulary kept, None where it stayed whole.
+        lineage: where its weights come from.
     """
 
     model: DualEncoder
     tokenizer_path: Path
     text: TextSpec
-    trimmed: TrimReport | None
+    lineage: dict[str, Any]
 
 
 def starting_model(config: TrainConfig, folder: Path) -> StartingModel:
-    """Load the encoders and put new projections on them; a new `tokenizer.json` is written into `folder`.
+    """An earlier run's model, or encoders with new projections, whose new `tokenizer.json` is written into `folder`.
 
     Raises:
-        ConfigError: an encoder or its weights cannot be had.
+        ConfigError: an encoder or its weights cannot be had, or the checkpoint is of another model.
+        CheckpointError: the checkpoint to start from is none, or damaged.
     """
     torch.manual_seed(config.schedule.seed)
+    start = _of_checkpoint(config) if config.towers.checkpoint else _of_encoders(config, folder)
+    if not config.towers.train_token_embeddings:
+        cast(Any, start.model.text_tower.encoder).get_input_embeddings().weight.requires_grad_(False)
+    return start
+
+
+def _of_checkpoint(config: TrainConfig) -> StartingModel:
+    parent = open_parent(config)
+    lineage = parent_lineage(config.towers.checkpoint, parent.manifest)
+    return StartingModel(parent.model, parent.tokenizer_path, parent.manifest.text, lineage)
+
+
+def _of_encoders(config: TrainConfig, folder: Path) -> StartingModel:
     image_encoder = pretrained_image_encoder(config.towers.image_encoder, config.towers.image_weights)
     text_encoder = pretrained_text_encoder(config.towers.text_encoder, config.towers.text_layers)
     text = replace(config.text, pad_token_id=cast(Any, text_encoder).config.pad_token_id or 0)
     tokenizer = tokenizer_file(config.towers.text_encoder, folder)
-    trimmed = None
+    lineage: dict[str, Any] = {
+        "image_weights": config.towers.image_encoder,
+        "text_weights": Path(config.towers.text_encoder).name,
+        "text_layers": list(config.towers.text_layers),
+    }
     if config.towers.vocabulary_corpora:
         vocabulary = trim_tokenizer(tokenizer, read_corpora(config.towers.vocabulary_corpora), text)
         tokenizer, text = _trim(text_encoder, vocabulary, text, folder)
-        trimmed = vocabulary.report
+        lineage["trimmed_vocabulary"] = to_dict(vocabulary.report)
     model = DualEncoder(_model_config(config, text_encoder))
     model.image_tower.encoder.load_state_dict(image_encoder.state_dict())
     model.text_tower.encoder.load_state_dict(text_encoder.state_dict())
-    if not config.towers.train_token_embeddings:
-        cast(Any, model.text_tower.encoder).get_input_embeddings().weight.requires_grad_(False)
-    return StartingModel(model, tokenizer, text, trimmed)
+    return StartingModel(model, tokenizer, text, lineage)
 
 
 def read_corpora(paths: Sequence[str]) -> Iterator[str]:

@@ -6,6 +6,7 @@ any moment leaves at least one.
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from lowclip_runtime.errors import CheckpointError
 from lowclip_runtime.files import whole_folder
+from lowclip_train.ema import WeightAverage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +29,28 @@ class Progress:
     best_epoch: int
 
 
-def save_state(
-    parent: Path, progress: Progress, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Resumable:
+    """What a run changes as it goes; all else follows from its config and data.
+
+    Attributes:
+        parameters: by name, all that any stage trains.
+        ema: None where weights are not averaged.
+    """
+
+    parameters: Mapping[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    ema: WeightAverage | None
+
+
+def save_state(parent: Path, progress: Progress, fingerprint: str, state: Resumable) -> None:
     """Write a new state and drop older ones."""
-    trained = {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad}
     target = parent / f"step-{progress.step:08d}"
     with whole_folder(target, overwrite=True) as work:
-        save_file(trained, work / "model.safetensors")
-        save_file(_moments(model, optimizer), work / "optimizer.safetensors")
+        _save(state.parameters, work / "model.safetensors")
+        _save(_moments(state), work / "optimizer.safetensors")
+        if state.ema:
+            _save(state.ema.tensors, work / "ema.safetensors")
         described = {**vars(progress), "fingerprint": fingerprint}
         (work / "state.json").write_text(json.dumps(described), "utf-8")
     for old in parent.glob("step-*"):
@@ -43,10 +58,8 @@ def save_state(
             shutil.rmtree(old)
 
 
-def load_state(
-    parent: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> Progress | None:
-    """Bring model and optimizer back to the newest state; None where there is none.
+def load_state(parent: Path, fingerprint: str, state: Resumable) -> Progress | None:
+    """Bring `state` back to the newest one saved; None where there is none.
 
     Raises:
         CheckpointError: the state belongs to a run with another config or other data.
@@ -61,23 +74,34 @@ def load_state(
             f"{parent.parent} holds a run with another config or other data; name another folder to start anew, "
             "or restore the config to resume"
         )
-    model.load_state_dict(load_file(newest / "model.safetensors"), strict=False)
-    _restore_moments(model, optimizer, load_file(newest / "optimizer.safetensors"))
+    _restore(state.parameters, load_file(newest / "model.safetensors"))
+    _restore_moments(state, load_file(newest / "optimizer.safetensors"))
+    if state.ema:
+        _restore(state.ema.tensors, load_file(newest / "ema.safetensors"))
     return Progress(**described)
 
 
-def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: t.detach().contiguous() for name, t in tensors.items()}, path)
+
+
+@torch.no_grad()
+def _restore(tensors: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        tensor.copy_(saved[name])
+
+
+def _moments(state: Resumable) -> dict[str, Tensor]:
     """AdamW's per-parameter state, flat, by parameter name."""
-    names = {id(p): n for n, p in model.named_parameters()}
+    names = {id(p): n for n, p in state.parameters.items()}
     return {
-        f"{names[id(parameter)]}:{key}": value.detach().contiguous()
-        for parameter, state in optimizer.state.items()
-        for key, value in state.items()
+        f"{names[id(parameter)]}:{key}": value
+        for parameter, moments in state.optimizer.state.items()
+        for key, value in moments.items()
     }
 
 
-def _restore_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = dict(model.named_parameters())
+def _restore_moments(state: Resumable, tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
         parameter, key = name.rsplit(":", 1)
-        optimizer.state[parameters[parameter]][key] = value
+        state.optimizer.state[state.parameters[parameter]][key] = value

@@ -38,3 +38,8 @@ def validate(
         figures = both_directions(image_embeds[np.asarray(rows)], text_embeds, range(len(rows)))
         metrics[lang] = {"gallery": len(rows), "queries": len(rows), **figures}
     return metrics
+
+
+def mean_average_precision(metrics: dict[str, Any]) -> float:
+    """The score of an epoch: text→image mAP of `validate`, every language counting alike however many captions."""
+    return float(np.mean([of_lang["text_to_image"]["mAP"] for of_lang in metrics.values()]))

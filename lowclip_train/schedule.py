@@ -1,0 +1,47 @@
+"""How long and how fast a run trains, as the config says it; `optimizer.py` and `trainer.py` do it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long and how fast.
+
+    Attributes:
+        epochs: passes over the drawn images; batch_size: images a step; captions_per_image: drawn each step.
+        learning_rate_*: peaks of a linear warm-up (`warmup` share of all steps) and cosine decay.
+        image_views: random views of each image whose frozen stages are computed once and cached (0: no cache,
+            a new view every time).
+        save_every_s: seconds between resumable states.
+        ema_decay: of the moving average of the weights that is validated and saved instead of them (0: off).
+        patience: leave off after so many epochs without a better score (0: off). The score is text→image mAP on
+            the val split, the mean over its languages; it also picks the epoch whose checkpoint is kept.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    captions_per_image: int = 1
+    learning_rate_image: float = 1e-4
+    learning_rate_text: float = 1e-4
+    learning_rate_projection: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    image_views: int = 0
+    save_every_s: float = 60.0
+    seed: int = 0
+    ema_decay: float = 0.0
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name in ("epochs", "batch_size", "captions_per_image"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name in ("image_views", "patience"):
+            if getattr(self, name) < 0:
+                problems.append(f"{name} must be 0 or more, not {getattr(self, name)}")
+        for name in ("warmup", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                problems.append(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        if problems:
+            raise ValueError("; ".join(problems))
