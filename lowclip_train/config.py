@@ -11,7 +11,7 @@ from typing import Literal
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
-from lowclip_train.schedule import Schedule
+from lowclip_train.schedule import Schedule, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +139,7 @@ class TrainConfig:
     text_noise: TextNoise = field(default_factory=TextNoise)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     schedule: Schedule = field(default_factory=Schedule)
+    stages: tuple[Stage, ...] = ()
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:

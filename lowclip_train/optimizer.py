@@ -1,38 +1,36 @@
 """AdamW with one peak learning rate per part of the model, linear warm-up and cosine decay."""
 
 import math
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import nn
 
+from lowclip_train.layer_decay import layer_scales
 from lowclip_train.model import DualEncoder
 from lowclip_train.schedule import Schedule
 
 
 def build_optimizer(model: DualEncoder, objective: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    """Parameter groups: image encoder, text encoder, projections with scalars; no decay on vectors."""
-    parts: list[tuple[nn.Module, float]] = [
-        (model.image_tower.encoder, schedule.learning_rate_image),
-        (model.text_tower.encoder, schedule.learning_rate_text),
-        (model.image_tower.projection, schedule.learning_rate_projection),
-        (model.text_tower.projection, schedule.learning_rate_projection),
-    ]
-    groups = []
-    for part, peak in parts:
-        trained = [p for p in part.parameters() if p.requires_grad]
-        matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
-        groups.append({"params": matrices, "peak": peak, "weight_decay": schedule.weight_decay})
-        groups.append({"params": vectors, "peak": peak, "weight_decay": 0.0})
-    scalars = [model.logit_scale, *objective.parameters()]
-    groups.append({"params": scalars, "peak": schedule.learning_rate_projection, "weight_decay": 0.0})
+    """Parameter groups: image encoder and text encoder by layer, projections with scalars; no decay on vectors."""
+    groups: list[dict[str, Any]] = []
+    for part, encoder in (("image", model.image_tower.encoder), ("text", model.text_tower.encoder)):
+        scales = layer_scales(encoder, schedule.layer_decay)
+        trained = [(scales[name], p) for name, p in encoder.named_parameters() if p.requires_grad]
+        for scale, of_scale in groupby(sorted(trained, key=_first), key=_first):
+            groups += _groups(part, scale, (p for _, p in of_scale), schedule)
+    for projection in (model.image_tower.projection, model.text_tower.projection):
+        groups += _groups("projection", 1.0, projection.parameters(), schedule)
+    groups += _groups("projection", 1.0, [model.logit_scale, *objective.parameters()], schedule)
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0)
 
 
-def set_learning_rates(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, steps: int) -> None:
-    """Set each group's rate for `step` of `steps`."""
-    factor = learning_rate_factor(step, steps, schedule.warmup)
+def set_learning_rates(optimizer: torch.optim.Optimizer, peaks: Mapping[str, float], factor: float) -> None:
+    """Set each group's rate to `factor` of its part's peak, less for lower layers."""
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * factor
+        group["lr"] = peaks[group["part"]] * group["scale"] * factor
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
@@ -41,3 +39,19 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def _groups(
+    part: str, scale: float, parameters: Iterable[nn.Parameter], schedule: Schedule
+) -> list[dict[str, Any]]:
+    trained = [p for p in parameters if p.requires_grad]
+    matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+    shared = {"part": part, "scale": scale}
+    return [
+        {"params": matrices, "weight_decay": schedule.weight_decay, **shared},
+        {"params": vectors, "weight_decay": 0.0, **shared},
+    ]
+
+
+def _first(scaled: tuple[float, nn.Parameter]) -> float:
+    return scaled[0]

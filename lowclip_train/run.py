@@ -27,6 +27,7 @@ from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, Vi
 from lowclip_train.model import DualEncoder
 from lowclip_train.objective import Objective
 from lowclip_train.optimizer import build_optimizer
+from lowclip_train.stages import PlannedStage, check_stages, plan_stages
 from lowclip_train.starting_model import starting_model
 from lowclip_train.teacher import Teacher
 from lowclip_train.training_state import Resumable
@@ -69,9 +70,14 @@ class Run:
         return max(1, drawn // self.config.schedule.batch_size)
 
     @property
+    def stages(self) -> tuple[PlannedStage, ...]:
+        """What is trained when."""
+        return plan_stages(self.config, self.steps_per_epoch)
+
+    @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return self.steps_per_epoch * self.config.schedule.epochs
+        return sum(stage.steps for stage in self.stages)
 
 
 def prepare_run(config: TrainConfig, folder: Path) -> Run:
@@ -161,6 +167,7 @@ def drawn_count(rows: range, share: float) -> int:
 def _resumable(config: TrainConfig, model: DualEncoder, objective: Objective) -> Resumable:
     everything = nn.ModuleDict({"model": model, "objective": objective})
     parameters = {name: p for name, p in everything.named_parameters() if p.requires_grad}
+    check_stages(config, parameters)
     decay = config.schedule.ema_decay
     return Resumable(
         parameters=parameters,
@@ -179,6 +186,7 @@ def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset], start: dict[s
 def _lineage(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> dict[str, Any]:
     return {
         **start,
+        **({"stages": to_dict(config.stages)} if config.stages else {}),
         "datasets": {d.manifest.name: to_dict(d.manifest.captions) for d in datasets},
         "pairs_sha256": {d.manifest.name: d.manifest.pairs_sha256 for d in datasets},
         "seed": config.schedule.seed,

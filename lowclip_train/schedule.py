@@ -1,6 +1,9 @@
 """How long and how fast a run trains, as the config says it; `optimizer.py` and `trainer.py` do it."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Trained = Literal["heads", "attention", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -8,14 +11,16 @@ class Schedule:
     """How long and how fast.
 
     Attributes:
-        epochs: passes over the drawn images; batch_size: images a step; captions_per_image: drawn each step.
-        learning_rate_*: peaks of a linear warm-up (`warmup` share of all steps) and cosine decay.
+        epochs: passes over the drawn images, where no stages say theirs.
+        batch_size: images a step; captions_per_image: drawn each step.
+        learning_rate_*: peaks of a linear warm-up (`warmup` share of a stage's steps) and cosine decay.
+        layer_decay: each layer of the encoders learns this many times as fast as the one above it (1: all alike).
         image_views: random views of each image whose frozen stages are computed once and cached (0: no cache,
             a new view every time).
         save_every_s: seconds between resumable states.
         ema_decay: of the moving average of the weights that is validated and saved instead of them (0: off).
-        patience: leave off after so many epochs without a better score (0: off). The score is text→image mAP on
-            the val split, the mean over its languages; it also picks the epoch whose checkpoint is kept.
+        patience: leave off after so many epochs of the last stage without a better score (0: off). The score is
+            text→image mAP on the val split, the mean over its languages; it also picks the epoch that is kept.
     """
 
     epochs: int = 10
@@ -24,6 +29,7 @@ class Schedule:
     learning_rate_image: float = 1e-4
     learning_rate_text: float = 1e-4
     learning_rate_projection: float = 1e-3
+    layer_decay: float = 1.0
     weight_decay: float = 0.01
     warmup: float = 0.05
     image_views: int = 0
@@ -40,8 +46,31 @@ class Schedule:
         for name in ("image_views", "patience"):
             if getattr(self, name) < 0:
                 problems.append(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if not 0 < self.layer_decay <= 1:
+            problems.append(f"layer_decay must be in (0, 1], not {self.layer_decay}")
         for name in ("warmup", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 problems.append(f"{name} must be in [0, 1), not {getattr(self, name)}")
         if problems:
             raise ValueError("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One part of a run, with its own warm-up and decay.
+
+    Attributes:
+        train: `heads` (projections and scalars), `attention` (those and the attention blocks of the encoders; a
+            convolutional one has none) or `all`.
+        epochs: passes over the drawn images; learning_rate_*: where given, in place of the schedule's.
+    """
+
+    train: Trained
+    epochs: int
+    learning_rate_image: float | None = None
+    learning_rate_text: float | None = None
+    learning_rate_projection: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be 1 or more, not {self.epochs}")

@@ -87,10 +87,10 @@ def _end_epoch(run: Run, progress: Progress, report: ProgressReport) -> Progress
 
 
 def _out_of_patience(run: Run, progress: Progress) -> bool:
-    """Whether too many epochs ended without a better score."""
-    ended = progress.step // run.steps_per_epoch
-    patience = run.config.schedule.patience
-    return bool(patience) and ended - 1 - progress.best_epoch >= patience
+    """Whether too many epochs of the last stage ended without a better score."""
+    last_before = run.stages[-1].first_step // run.steps_per_epoch - 1
+    waited = progress.step // run.steps_per_epoch - 1 - max(progress.best_epoch, last_before)
+    return 0 < run.config.schedule.patience <= waited
 
 
 def _manifest(run: Run, metrics: dict[str, Any], when: dict[str, int]) -> CheckpointManifest:

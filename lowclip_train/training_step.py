@@ -14,8 +14,9 @@ from lowclip_runtime.text import pad
 from lowclip_train.captions import Caption, draw_captions
 from lowclip_train.frozen_stages import keep_batch_norm_statistics
 from lowclip_train.loss import cosine_distance
-from lowclip_train.optimizer import set_learning_rates
+from lowclip_train.optimizer import learning_rate_factor, set_learning_rates
 from lowclip_train.run import Run
+from lowclip_train.stages import stage_at, train_only
 from lowclip_train.text_noise import noisy
 
 _TEXT_CHUNK = 64  # captions of like length go through the text tower together, so little is padding
@@ -31,7 +32,7 @@ def train_step(run: Run, step: int, rows: list[int]) -> dict[str, float]:
     torch.manual_seed(int(generator.integers(2**31)))  # dropout
     run.model.train()
     keep_batch_norm_statistics(run.model.image_tower.encoder)
-    set_learning_rates(run.optimizer, run.config.schedule, step, run.steps)
+    _enter_stage(run, step)
     losses = _losses(run, rows, step // run.steps_per_epoch, generator)
     total = losses["contrastive"] + losses.get("distillation", torch.zeros(()))
     if not torch.isfinite(total):
@@ -45,6 +46,13 @@ def train_step(run: Run, step: int, rows: list[int]) -> dict[str, float]:
     if run.state.ema:
         run.state.ema.update(step)
     return {name: loss.item() for name, loss in losses.items()}
+
+
+def _enter_stage(run: Run, step: int) -> None:
+    stage = stage_at(run.stages, step)
+    train_only(run.state.parameters, stage.train)
+    factor = learning_rate_factor(step - stage.first_step, stage.steps, run.config.schedule.warmup)
+    set_learning_rates(run.optimizer, stage.peaks, factor)
 
 
 def _losses(run: Run, rows: list[int], epoch: int, generator: np.random.Generator) -> dict[str, Tensor]:

@@ -1,0 +1,46 @@
+"""Smaller learning rates for layers nearer to the input, which hold what is common to all tasks.
+
+As in ELECTRA (Clark et al. 2020, arXiv 2003.10555) and BEiT (Bao et al. 2022, arXiv 2106.08254).
+"""
+
+import re
+from typing import Any, cast
+
+from torch import nn
+
+from lowclip_train.torchvision_repair import import_torchvision
+
+import_torchvision()
+
+from timm.models import group_parameters  # noqa: E402
+
+_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
+_EMBEDDINGS = re.compile(r"^(embeddings|embed_tokens|shared|wte|wpe)\.")
+
+
+def layer_scales(encoder: nn.Module, decay: float) -> dict[str, float]:
+    """The share of the peak learning rate that each parameter gets, by name.
+
+    Counted from the projection, which is layer L + 1 and has all of it: layer l gets decay^(L + 1 - l), embeddings or
+    stem are layer 0. Layers are a text encoder's transformer layers and a timm encoder's blocks or stages, as its
+    `group_matcher(coarse=True)` has them.
+    """
+    names = [name for name, _ in encoder.named_parameters()]
+    if decay == 1:
+        return dict.fromkeys(names, 1.0)
+    layers = _timm_layers(encoder) if hasattr(encoder, "group_matcher") else _transformer_layers(names)
+    top = max(layers.values()) + 1
+    return {name: decay ** (top - layers[name]) for name in names}
+
+
+def _timm_layers(encoder: nn.Module) -> dict[str, int]:
+    matcher = cast(Any, encoder).group_matcher(coarse=True)
+    return cast(dict[str, int], group_parameters(encoder, matcher, reverse=True))
+
+
+def _transformer_layers(names: list[str]) -> dict[str, int]:
+    found = {name: _LAYER.search(name) for name in names}
+    numbered = {name: int(match[1]) + 1 for name, match in found.items() if match}
+    last = max(numbered.values(), default=0)  # a final norm belongs to the last layer
+    rest = {name: 0 if _EMBEDDINGS.search(name) else last for name in names if name not in numbered}
+    return {**numbered, **rest}
