@@ -47,8 +47,8 @@ def plan_stages(config: TrainConfig, steps_per_epoch: int) -> tuple[PlannedStage
 
 
 def stage_at(planned: Sequence[PlannedStage], step: int) -> PlannedStage:
-    """The stage that `step` belongs to."""
-    return next(stage for stage in planned if step < stage.first_step + stage.steps)
+    """The stage that `step` belongs to; after the end, the last."""
+    return next((stage for stage in planned if step < stage.first_step + stage.steps), planned[-1])
 
 
 def train_only(parameters: Mapping[str, nn.Parameter], trained: Trained) -> None:
