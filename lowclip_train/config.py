@@ -95,12 +95,18 @@ class ObjectiveConfig:
     Attributes:
         loss: `info_nce` (CLIP), `siglip`, or `soft_target` (simple CLIP).
         matryoshka_dims: also these first dims of the embeddings shall be good embeddings.
+        hardness: how much more `info_nce` counts the negatives that are most like the positive (0: all alike).
     """
 
     loss: Literal["info_nce", "siglip", "soft_target"] = "info_nce"
     matryoshka_dims: tuple[int, ...] = ()
+    hardness: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.hardness < 0 or (self.hardness and self.loss != "info_nce"):
+            raise ValueError(
+                f"hardness must be 0 or more, and 0 unless loss is 'info_nce', not {self.hardness} with {self.loss!r}"
+            )
         if any(dims < 8 for dims in self.matryoshka_dims):
             raise ValueError(f"matryoshka_dims must be 8 or more each, not {list(self.matryoshka_dims)}")
 

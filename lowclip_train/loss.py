@@ -9,7 +9,11 @@ MAX_LOGIT_SCALE = 4.6052
 
 
 def info_nce(
-    image_embeds: Tensor, text_embeds: Tensor, logit_scale: Tensor, same: Tensor | None = None
+    image_embeds: Tensor,
+    text_embeds: Tensor,
+    logit_scale: Tensor,
+    same: Tensor | None = None,
+    hardness: float = 0.0,
 ) -> Tensor:
     """Symmetric InfoNCE over a batch of matching rows (CLIP, figure 3).
 
@@ -18,6 +22,7 @@ def info_nce(
         logit_scale: log of the inverse temperature, scalar.
         same: (N, N) bool, true where row i and column j are no real negatives (one photo, or one caption, twice);
             those are left out. The diagonal is ignored.
+        hardness: how much more a negative counts that is more similar, see `weigh_negatives`.
 
     Returns:
         Scalar: mean of the image→text and the text→image cross-entropy.
@@ -27,7 +32,24 @@ def info_nce(
         others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
         logits = logits.masked_fill(others, float("-inf"))
     targets = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+    rows, columns = weigh_negatives(logits, hardness), weigh_negatives(logits.T, hardness)
+    return (F.cross_entropy(rows, targets) + F.cross_entropy(columns, targets)) / 2
+
+
+def weigh_negatives(logits: Tensor, hardness: float) -> Tensor:
+    """(N, N) logits whose positives are the diagonal → those whose softmax counts hard negatives more.
+
+    HN-NCE (Radenovic et al. 2023, arXiv 2301.02280, section 3.3; there beta, with alpha = 1): among a row's n real
+    negatives, number j counts n · softmax_j(hardness · logits) times instead of once. The weights are constants to
+    the gradient, and all 1 where hardness is 0.
+    """
+    if hardness == 0:
+        return logits
+    positives = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    negatives = logits.detach().masked_fill(positives, float("-inf"))
+    real = torch.isfinite(negatives)
+    log_weights = real.sum(1, keepdim=True).log() + F.log_softmax(hardness * negatives, dim=1)
+    return logits + torch.where(real, log_weights, 0.0)
 
 
 def siglip(

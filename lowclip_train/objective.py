@@ -24,6 +24,7 @@ class Objective(nn.Module):
     def __init__(self, config: ObjectiveConfig, model: DualEncoder) -> None:
         super().__init__()
         self._loss = config.loss
+        self._hardness = config.hardness
         self._dims = (*config.matryoshka_dims, model.config.dims)
         if config.loss == "siglip":
             self.logit_bias = nn.Parameter(torch.tensor(_SIGLIP_BIAS))
@@ -42,4 +43,4 @@ class Objective(nn.Module):
             return siglip(image_embeds, text_embeds, logit_scale, self.logit_bias, same)
         if self._loss == "soft_target":
             return soft_target(image_embeds, text_embeds, logit_scale)
-        return info_nce(image_embeds, text_embeds, logit_scale, same)
+        return info_nce(image_embeds, text_embeds, logit_scale, same, self._hardness)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lowclip_train.loss import cosine_distance, info_nce, nested, siglip, soft_target
+from lowclip_train.loss import cosine_distance, info_nce, nested, siglip, soft_target, weigh_negatives
 
 
 def test_info_nce_of_two_orthogonal_pairs() -> None:
@@ -89,3 +89,34 @@ def test_nested_embeddings_have_unit_norm() -> None:
     assert torch.allclose(short.norm(dim=-1), torch.ones(5))
     assert torch.allclose(short / short[:, :1], embeds[:, :3] / embeds[:, :1])
     assert nested(embeds, 8) is embeds
+
+
+def test_hard_negatives_count_more_by_hand() -> None:
+    """HN-NCE of one row: (n - 1) e^(2x) / (sum of e^(2x)) times e^x for each negative, here of hardness 2."""
+    logits = torch.tensor([[1.0, 0.5, -0.5], [0.0, 1.0, 0.0], [0.2, 0.1, 1.0]])
+    hard, easy = math.exp(2 * 0.5), math.exp(2 * -0.5)
+    negatives = 2 * (hard * math.exp(0.5) + easy * math.exp(-0.5)) / (hard + easy)
+    weighed = weigh_negatives(logits, 2.0)
+    loss = torch.nn.functional.cross_entropy(weighed[:1], torch.tensor([0])).item()
+    assert loss == pytest.approx(-math.log(math.e / (math.e + negatives)), abs=1e-6)
+    assert torch.equal(weigh_negatives(logits, 0.0), logits)
+    torch.testing.assert_close(weighed[1], logits[1])  # all alike: each counts once
+
+
+def test_what_is_no_negative_is_no_hard_negative() -> None:
+    """Masked pairs neither count nor take weight from others; a row without negatives stays."""
+    masked = float("-inf")
+    logits = torch.tensor([[1.0, masked, 0.3], [masked, 1.0, masked], [0.2, 0.4, 1.0]], requires_grad=True)
+    weighed = weigh_negatives(logits, 1.0)
+    torch.testing.assert_close(weighed[:2], logits[:2])
+    torch.nn.functional.cross_entropy(weighed, torch.arange(3)).backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+
+
+def test_hardness_pulls_at_the_most_similar_wrong_pair() -> None:
+    torch.manual_seed(0)
+    a, b = (torch.nn.functional.normalize(torch.randn(6, 8), dim=-1) for _ in range(2))
+    scale = torch.tensor(2.0)
+    losses = [info_nce(a, b, scale, None, hardness).item() for hardness in (0.0, 0.5, 1.0)]
+    assert losses[0] < losses[1] < losses[2]
+    assert losses[0] == info_nce(a, b, scale).item()

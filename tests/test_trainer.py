@@ -122,10 +122,11 @@ OBJECTIVES = [
     ObjectiveConfig(loss="soft_target"),
     ObjectiveConfig(matryoshka_dims=(8,)),
     ObjectiveConfig(loss="siglip", matryoshka_dims=(8,)),
+    ObjectiveConfig(hardness=0.5),
 ]
 
 
-@pytest.mark.parametrize(("wanted", "least"), list(zip(OBJECTIVES, (0.8, 0.4, 0.8, 0.8), strict=True)))
+@pytest.mark.parametrize(("wanted", "least"), list(zip(OBJECTIVES, (0.8, 0.4, 0.8, 0.8, 0.8), strict=True)))
 def test_every_objective_learns(tmp_path: Path, wanted: ObjectiveConfig, least: float) -> None:
     """Soft targets start nearly uniform, since all photos look alike at first: they learn slowest."""
     rates = {"learning_rate_image": 3e-3, "learning_rate_text": 3e-3, "learning_rate_projection": 3e-3}
