@@ -69,6 +69,7 @@ def prepare(
 def run(config: Path, out: Path, max_steps: int | None) -> None:
     """Train as CONFIG (TOML) says; the same command resumes after a kill. Prints the checkpoint's folder."""
     from lowclip_train.config import load_config
+    from lowclip_train.distributed import is_first_process
     from lowclip_train.trainer import train
 
     asked: list[int] = []
@@ -77,7 +78,9 @@ def run(config: Path, out: Path, max_steps: int | None) -> None:
         asked.append(signal_number)
 
     signal.signal(signal.SIGTERM, leave_off)
-    click.echo(str(train(load_config(config), out, max_steps=max_steps, stop=lambda: bool(asked))))
+    checkpoint = train(load_config(config), out, max_steps=max_steps, stop=lambda: bool(asked))
+    if is_first_process():
+        click.echo(str(checkpoint))
 
 
 @main.command("eval")

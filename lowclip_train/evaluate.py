@@ -1,13 +1,13 @@
 """Retrieval metrics of the torch model, by the protocol of `lowclip eval`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.metrics import both_directions
@@ -66,8 +66,9 @@ def embed_token_ids(
 
 
 @torch.no_grad()
-def _forward(tower: Callable[..., Tensor], *inputs: Tensor) -> NDArray[np.float32]:
-    return cast(NDArray[np.float32], tower(*inputs).numpy())
+def _forward(tower: nn.Module, *inputs: Tensor) -> NDArray[np.float32]:
+    device = next(tower.parameters()).device
+    return cast(NDArray[np.float32], tower(*(i.to(device) for i in inputs)).cpu().numpy())
 
 
 def _batches(items: Sequence[Path], size: int) -> Iterable[Sequence[Path]]:

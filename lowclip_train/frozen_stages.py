@@ -83,5 +83,6 @@ def _freeze(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def frozen_features(frozen: nn.Module, pixel_values: Tensor) -> Tensor:
-    """Run the frozen stages in the memory format that convolutions like best on CPUs."""
-    return cast(Tensor, frozen(pixel_values.contiguous(memory_format=torch.channels_last)))
+    """Run the frozen stages where their weights are, in the memory format that convolutions like best on CPUs."""
+    device = next((p.device for p in frozen.parameters()), pixel_values.device)
+    return cast(Tensor, frozen(pixel_values.to(device).contiguous(memory_format=torch.channels_last)))

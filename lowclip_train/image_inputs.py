@@ -25,13 +25,17 @@ from lowclip_train.config import Augment
 from lowclip_train.frozen_stages import frozen_features
 
 _BATCH = 32
+_ALL = slice(None)
 
 
 class ImageInputs(Protocol):
     """Rows are positions in the list of image paths that the inputs were made for."""
 
-    def training_batch(self, rows: Sequence[int], epoch: int) -> Tensor:
-        """A random view of each image (the plain one is a view too), as the trainable part takes it."""
+    def training_batch(self, rows: Sequence[int], epoch: int, share: slice = _ALL) -> Tensor:
+        """A random view of each image (the plain one is a view too), as the trainable part takes it.
+
+        With `share` only those of `rows[share]`, in the views that they have among all rows.
+        """
 
     def clean_batch(self, rows: Sequence[int]) -> Tensor:
         """Each image as it will be served, without augmentation."""
@@ -72,8 +76,9 @@ class LiveInputs:
         self._views = views
         self._frozen = frozen
 
-    def training_batch(self, rows: Sequence[int], epoch: int) -> Tensor:
-        return frozen_features(self._frozen, self._views.pixel_values(rows, [epoch + 1] * len(rows)))
+    def training_batch(self, rows: Sequence[int], epoch: int, share: slice = _ALL) -> Tensor:
+        own = rows[share]
+        return frozen_features(self._frozen, self._views.pixel_values(own, [epoch + 1] * len(own)))
 
     def clean_batch(self, rows: Sequence[int]) -> Tensor:
         return frozen_features(self._frozen, self._views.pixel_values(rows, [0] * len(rows)))
@@ -86,9 +91,10 @@ class CachedInputs:
         self.view_count = view_count
         self._cache = _fill_cache(views, frozen, view_count, folder)  # (images, 1 + views, C, H, W)
 
-    def training_batch(self, rows: Sequence[int], epoch: int) -> Tensor:
+    def training_batch(self, rows: Sequence[int], epoch: int, share: slice = _ALL) -> Tensor:
         generator = np.random.default_rng([epoch, *rows])
-        return self._gather(rows, generator.integers(0, self.view_count + 1, len(rows)))
+        views = generator.integers(0, self.view_count + 1, len(rows))
+        return self._gather(rows[share], views[share])
 
     def clean_batch(self, rows: Sequence[int]) -> Tensor:
         return self._gather(rows, np.zeros(len(rows), np.int64))
@@ -112,7 +118,9 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
         rows = range(start, min(count, start + _BATCH))
         for view in range(1 + view_count):
             batch = views.pixel_values(rows, [view] * len(rows))
-            cache[rows.start : rows.stop, view] = frozen_features(frozen, batch).numpy().astype(np.float16)
+            cache[rows.start : rows.stop, view] = (
+                frozen_features(frozen, batch).cpu().numpy().astype(np.float16)
+            )
         if start // _BATCH % 20 == 19 or rows.stop == count:
             cache.flush()
             with whole_file(progress) as work:
@@ -131,5 +139,5 @@ def _cache_key(views: ViewMaker, frozen: nn.Module, view_count: int) -> str:
     ]
     digest.update(json.dumps(described).encode())
     for tensor in frozen.state_dict().values():
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

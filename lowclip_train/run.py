@@ -21,12 +21,15 @@ from lowclip_runtime.text import Tokenizer
 from lowclip_train.captions import Caption, CaptionedImage, captioned_images, tokenize
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
+from lowclip_train.distributed import Processes
 from lowclip_train.ema import WeightAverage
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
 from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
 from lowclip_train.model import DualEncoder
 from lowclip_train.objective import Objective
 from lowclip_train.optimizer import build_optimizer
+from lowclip_train.precision import grad_scaler, pick_device
+from lowclip_train.schedule import Schedule
 from lowclip_train.stages import PlannedStage, check_stages, plan_stages
 from lowclip_train.starting_model import starting_model
 from lowclip_train.teacher import Teacher
@@ -35,10 +38,11 @@ from lowclip_train.training_state import Resumable
 
 @dataclass
 class Run:
-    """All that one run holds; built by `prepare_run`, changed only by `trainer.train_step`."""
+    """All that one run holds; built by `prepare_run`, changed only by `training_step.train_step`."""
 
     config: TrainConfig
     folder: Path
+    processes: Processes
     fingerprint: str
     model: DualEncoder
     objective: Objective
@@ -80,25 +84,23 @@ class Run:
         return sum(stage.steps for stage in self.stages)
 
 
-def prepare_run(config: TrainConfig, folder: Path) -> Run:
-    """Load data and starting weights, and compute (or find) what is cached.
+def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None = None) -> Run:
+    """Load data and starting weights, and compute (or find) what is cached; by default for this process alone.
 
     Raises:
         LowClipError: config, data and starting weights do not fit together, or cannot be had.
     """
+    processes = processes or Processes(pick_device(config.schedule.device))
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     datasets = [read_dataset(source.dataset) for source in config.sources]
     start = starting_model(config, cache)
-    model = start.model
+    model = start.model.to(processes.device)
     tokenizer = Tokenizer(start.tokenizer_path, start.text)
     images, source_rows = _training_images(datasets, tokenizer)
     val_images = [image for d in datasets for image in captioned_images(d, "val", tokenizer)]
-    if config.schedule.patience and not val_images:
-        raise ConfigError(
-            "schedule.patience needs a val split to measure, and no dataset has one; set it to 0"
-        )
-    objective = Objective(config.objective, model)
+    _check_schedule(config.schedule, val_images, processes)
+    objective = Objective(config.objective, model).to(processes.device)
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
     parallel = _parallel_captions(config, tokenizer)
     everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
@@ -107,11 +109,12 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
     return Run(
         config=config,
         folder=folder,
+        processes=processes,
         fingerprint=_fingerprint(config, datasets, start.lineage),
         model=model,
         objective=objective,
         split=split,
-        state=_resumable(config, model, objective),
+        state=_resumable(config, model, objective, processes.device),
         tokenizer_path=start.tokenizer_path,
         tokenizer=tokenizer,
         text=start.text,
@@ -164,7 +167,21 @@ def drawn_count(rows: range, share: float) -> int:
     return max(1, round(len(rows) * share))
 
 
-def _resumable(config: TrainConfig, model: DualEncoder, objective: Objective) -> Resumable:
+def _check_schedule(schedule: Schedule, val_images: Sequence[CaptionedImage], processes: Processes) -> None:
+    if schedule.patience and not val_images:
+        raise ConfigError(
+            "schedule.patience needs a val split to measure, and no dataset has one; set it to 0"
+        )
+    if schedule.batch_size < processes.count:
+        raise ConfigError(
+            f"schedule.batch_size is {schedule.batch_size}, of {processes.count} processes together; "
+            "each needs an image, so raise it or launch fewer"
+        )
+
+
+def _resumable(
+    config: TrainConfig, model: DualEncoder, objective: Objective, device: torch.device
+) -> Resumable:
     everything = nn.ModuleDict({"model": model, "objective": objective})
     parameters = {name: p for name, p in everything.named_parameters() if p.requires_grad}
     check_stages(config, parameters)
@@ -172,6 +189,7 @@ def _resumable(config: TrainConfig, model: DualEncoder, objective: Objective) ->
     return Resumable(
         parameters=parameters,
         optimizer=build_optimizer(model, objective, config.schedule),
+        scaler=grad_scaler(config.schedule.precision, device),
         ema=WeightAverage(parameters, decay) if decay else None,
     )
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Trained = Literal["heads", "attention", "all"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,12 +14,16 @@ class Schedule:
 
     Attributes:
         epochs: passes over the drawn images, where no stages say theirs.
-        batch_size: images a step; captions_per_image: drawn each step.
+        batch_size: images a step, of all processes together; captions_per_image: drawn each step.
+        micro_batch_size: images or captions whose activations are in memory at once; the loss is still of the whole
+            batch, and each encoder runs twice (0: all at once, and once).
+        precision: of the encoders (`fp16` needs CUDA); device: `auto` is CUDA where there is one.
         learning_rate_*: peaks of a linear warm-up (`warmup` share of a stage's steps) and cosine decay.
         layer_decay: each layer of the encoders learns this many times as fast as the one above it (1: all alike).
         image_views: random views of each image whose frozen stages are computed once and cached (0: no cache,
             a new view every time).
         save_every_s: seconds between resumable states.
+        tensorboard: also write scalars for TensorBoard, into `tensorboard` in the run's folder.
         ema_decay: of the moving average of the weights that is validated and saved instead of them (0: off).
         patience: leave off after so many epochs of the last stage without a better score (0: off). The score is
             text→image mAP on the val split, the mean over its languages; it also picks the epoch that is kept.
@@ -26,6 +32,9 @@ class Schedule:
     epochs: int = 10
     batch_size: int = 128
     captions_per_image: int = 1
+    micro_batch_size: int = 0
+    precision: Precision = "fp32"
+    device: Device = "auto"
     learning_rate_image: float = 1e-4
     learning_rate_text: float = 1e-4
     learning_rate_projection: float = 1e-3
@@ -34,6 +43,7 @@ class Schedule:
     warmup: float = 0.05
     image_views: int = 0
     save_every_s: float = 60.0
+    tensorboard: bool = False
     seed: int = 0
     ema_decay: float = 0.0
     patience: int = 0
@@ -43,7 +53,7 @@ class Schedule:
         for name in ("epochs", "batch_size", "captions_per_image"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("image_views", "patience"):
+        for name in ("image_views", "patience", "micro_batch_size"):
             if getattr(self, name) < 0:
                 problems.append(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 < self.layer_decay <= 1:

@@ -71,8 +71,13 @@ def check_stages(config: TrainConfig, parameters: Mapping[str, nn.Parameter]) ->
         )
 
 
+def is_of_encoder(name: str) -> bool:
+    """Whether the parameter is an encoder's, and so trained by `all` or `attention` only."""
+    return name.startswith(_ENCODERS)
+
+
 def _is_trained(name: str, trained: Trained) -> bool:
-    if trained == "all" or not name.startswith(_ENCODERS):
+    if trained == "all" or not is_of_encoder(name):
         return True
     return trained == "attention" and bool(_ATTENTION.search(name))
 

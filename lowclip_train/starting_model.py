@@ -126,8 +126,9 @@ def _trim(
 ) -> tuple[Path, TextSpec]:
     keep_embedding_rows(encoder, vocabulary.kept_rows.tolist())
     path = folder / "tokenizer.json"
-    with whole_file(path) as work:
-        work.write_text(vocabulary.tokenizer_json, "utf-8")
+    if not path.is_file() or path.read_text("utf-8") != vocabulary.tokenizer_json:
+        with whole_file(path) as work:
+            work.write_text(vocabulary.tokenizer_json, "utf-8")
     pad_token_id = vocabulary.new_id(text.pad_token_id)
     cast(Any, encoder).config.pad_token_id = pad_token_id
     return path, replace(text, pad_token_id=pad_token_id)

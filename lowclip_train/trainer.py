@@ -7,6 +7,7 @@ takes the very steps that an uninterrupted one takes. What a step does is `train
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +16,10 @@ import numpy as np
 
 from lowclip_train.checkpoint import SCHEMA_VERSION, CheckpointManifest, save_checkpoint
 from lowclip_train.config import TrainConfig
+from lowclip_train.distributed import joined_processes
 from lowclip_train.progress import ProgressReport
 from lowclip_train.run import Run, drawn_count, prepare_run
+from lowclip_train.scalar_log import ScalarLog
 from lowclip_train.training_state import Progress, load_state, save_state
 from lowclip_train.training_step import train_step
 from lowclip_train.validation import mean_average_precision, validate
@@ -38,26 +41,47 @@ def train(
     Raises:
         LowClipError: a config, data or hub problem, or a loss that is not finite.
     """
-    run = prepare_run(config, Path(folder))
-    progress = load_state(run.folder / "state", run.fingerprint, run.state)
-    progress = progress or Progress(step=0, best_score=-1.0, best_epoch=-1)
-    report = ProgressReport(run.steps, run.config.schedule.batch_size, progress.step)
+    with joined_processes(config.schedule.device) as processes:
+        with processes.first_goes_first():
+            run = prepare_run(config, Path(folder), processes)
+        progress = load_state(run.folder / "state", run.fingerprint, run.state)
+        progress = progress or Progress(step=0, best_score=-1.0, best_epoch=-1)
+        last = progress.step if _out_of_patience(run, progress) else min(run.steps, max_steps or run.steps)
+        _take_steps(run, progress, last, stop)
+    return run.folder / "checkpoint"
+
+
+def _take_steps(run: Run, progress: Progress, last: int, stop: Callable[[], bool]) -> None:
+    report = _report(run, progress.step)
     saved_at = time.monotonic()
-    last = progress.step if _out_of_patience(run, progress) else min(run.steps, max_steps or run.steps)
     for step, rows in epoch_steps(run, progress.step, last):
         losses = train_step(run, step, rows)
-        progress = Progress(**{**vars(progress), "step": step + 1})
+        progress = replace(progress, step=step + 1)
         report.step(step + 1, losses)
         if (step + 1) % run.steps_per_epoch == 0:
             progress = _end_epoch(run, progress, report)
-        leaving = stop() or step + 1 == last or _out_of_patience(run, progress)
-        if leaving or time.monotonic() - saved_at > config.schedule.save_every_s:
-            save_state(run.folder / "state", progress, run.fingerprint, run.state)
+        leaving = run.processes.any(stop()) or step + 1 == last or _out_of_patience(run, progress)
+        if leaving or time.monotonic() - saved_at > run.config.schedule.save_every_s:
+            if run.processes.is_first:
+                save_state(run.folder / "state", progress, run.fingerprint, run.state)
             saved_at = time.monotonic()
         if leaving:
             break
     report.close()
-    return run.folder / "checkpoint"
+
+
+def _report(run: Run, first_step: int) -> ProgressReport:
+    first = run.processes.is_first
+    wanted = first and run.config.schedule.tensorboard
+    scalars = ScalarLog(run.folder / "tensorboard", first_step) if wanted else None
+    return ProgressReport(
+        run.steps,
+        run.config.schedule.batch_size,
+        first_step,
+        run.processes.device,
+        shown=first,
+        scalars=scalars,
+    )
 
 
 def epoch_steps(run: Run, first: int, last: int) -> Iterator[tuple[int, list[int]]]:
@@ -71,19 +95,27 @@ def epoch_steps(run: Run, first: int, last: int) -> Iterator[tuple[int, list[int
 
 
 def _end_epoch(run: Run, progress: Progress, report: ProgressReport) -> Progress:
-    """Validate, and write the checkpoint if it is the best so far (or the only one, without validation data)."""
+    """Validate and save, in the first process; the others learn what came of it."""
+    if run.processes.is_first:
+        with run.state.ema.in_place() if run.state.ema else contextlib.nullcontext():
+            progress = _keep_if_best(run, progress, report)
+    score, epoch = run.processes.from_first([progress.best_score, progress.best_epoch])
+    return replace(progress, best_score=score, best_epoch=int(epoch))
+
+
+def _keep_if_best(run: Run, progress: Progress, report: ProgressReport) -> Progress:
+    """Write the checkpoint if it is the best so far (or the newest, without validation data)."""
     epoch = progress.step // run.steps_per_epoch - 1
-    with run.state.ema.in_place() if run.state.ema else contextlib.nullcontext():
-        metrics = (
-            validate(run.model, run.split, run.val_inputs, run.val_images, run.text) if run.val_inputs else {}
-        )
-        score = mean_average_precision(metrics) if metrics else float(epoch)
-        report.epoch(run.folder / "log.jsonl", epoch, metrics)
-        if score <= progress.best_score:
-            return progress
-        manifest = _manifest(run, metrics, {"epoch": epoch, "step": progress.step})
-        save_checkpoint(run.folder / "checkpoint", run.model, run.tokenizer_path, manifest, overwrite=True)
-    return Progress(step=progress.step, best_score=score, best_epoch=epoch)
+    metrics = (
+        validate(run.model, run.split, run.val_inputs, run.val_images, run.text) if run.val_inputs else {}
+    )
+    score = mean_average_precision(metrics) if metrics else float(epoch)
+    report.epoch(run.folder / "log.jsonl", epoch, metrics)
+    if score <= progress.best_score:
+        return progress
+    manifest = _manifest(run, metrics, {"epoch": epoch, "step": progress.step})
+    save_checkpoint(run.folder / "checkpoint", run.model, run.tokenizer_path, manifest, overwrite=True)
+    return replace(progress, best_score=score, best_epoch=epoch)
 
 
 def _out_of_patience(run: Run, progress: Progress) -> bool:

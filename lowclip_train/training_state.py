@@ -35,11 +35,13 @@ class Resumable:
 
     Attributes:
         parameters: by name, all that any stage trains.
+        scaler: of fp16 gradients; idle in other precisions.
         ema: None where weights are not averaged.
     """
 
     parameters: Mapping[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
     ema: WeightAverage | None
 
 
@@ -51,7 +53,7 @@ def save_state(parent: Path, progress: Progress, fingerprint: str, state: Resuma
         _save(_moments(state), work / "optimizer.safetensors")
         if state.ema:
             _save(state.ema.tensors, work / "ema.safetensors")
-        described = {**vars(progress), "fingerprint": fingerprint}
+        described = {**vars(progress), "fingerprint": fingerprint, "scaler": state.scaler.state_dict()}
         (work / "state.json").write_text(json.dumps(described), "utf-8")
     for old in parent.glob("step-*"):
         if old != target:
@@ -74,6 +76,7 @@ def load_state(parent: Path, fingerprint: str, state: Resumable) -> Progress | N
             f"{parent.parent} holds a run with another config or other data; name another folder to start anew, "
             "or restore the config to resume"
         )
+    state.scaler.load_state_dict(described.pop("scaler"))
     _restore(state.parameters, load_file(newest / "model.safetensors"))
     _restore_moments(state, load_file(newest / "optimizer.safetensors"))
     if state.ema:
@@ -103,5 +106,7 @@ def _moments(state: Resumable) -> dict[str, Tensor]:
 
 def _restore_moments(state: Resumable, tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
-        parameter, key = name.rsplit(":", 1)
-        state.optimizer.state[state.parameters[parameter]][key] = value
+        name, key = name.rsplit(":", 1)
+        parameter = state.parameters[name]
+        # AdamW counts its steps on the CPU, wherever the parameter is
+        state.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)

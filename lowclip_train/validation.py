@@ -28,8 +28,11 @@ def validate(
     """Metrics by language, over the gallery of all val images that have a caption in it."""
     model.eval()
     batches = [range(i, min(i + _BATCH, len(images))) for i in range(0, len(images), _BATCH)]
-    embeds = [model.image_tower.embed_pooled(split.tail(inputs.clean_batch(rows))) for rows in batches]
-    image_embeds = torch.cat(embeds).numpy()  # (G, D)
+    device = model.logit_scale.device
+    embeds = [
+        model.image_tower.embed_pooled(split.tail(inputs.clean_batch(rows).to(device))) for rows in batches
+    ]
+    image_embeds = torch.cat(embeds).cpu().numpy()  # (G, D)
     metrics = {}
     for lang in sorted({lang for image in images for lang in image.captions}):
         rows = [i for i, image in enumerate(images) if lang in image.captions]

@@ -44,6 +44,10 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     [
         ("[schedule]\nimage_views = 2\n", "image_frozen_stages must not be 0"),
         ("[schedule]\nepochs = 0\n", "epochs must be 1 or more"),
+        ("[schedule]\nlayer_decay = 0\nema_decay = 1.0\n", r"layer_decay must be in \(0, 1\].*ema_decay"),
+        ("[schedule]\nprecision = 'fp8'\n", "one of 'fp32', 'bf16', 'fp16'"),
+        ("[objective]\nhardness = -1\n", "hardness must be 0 or more"),
+        ("[objective]\nhardness = 1\nloss = 'siglip'\n", "0 unless loss is 'info_nce'"),
         ("[augment]\ncrop_min_area = 1.5\n", "crop_min_area"),
         ("[text]\nlowercase = 'turkish'\n", "one of 'none', 'azerbaijani'"),
     ],
