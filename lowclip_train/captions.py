@@ -16,11 +16,16 @@ from lowclip_train.dataset import Dataset
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One caption: its text and what the teacher reads for it (its English parallel, or itself)."""
+    """One caption: its text and what the teacher reads for it (its English parallel, or itself).
+
+    Attributes:
+        caption_id: captions that share it, if it is not empty, say the same.
+    """
 
     text: str
     teacher_text: str
     token_ids: tuple[int, ...]
+    caption_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ def tokenize(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Caption]:
     english = {(p.image, p.caption_id): p.caption for p in pairs if p.lang == "en"}
     ids = tokenizer.token_ids([p.caption for p in pairs])
     return [
-        Caption(p.caption, english.get((p.image, p.caption_id), p.caption), tuple(i))
+        Caption(p.caption, english.get((p.image, p.caption_id), p.caption), tuple(i), p.caption_id)
         for p, i in zip(pairs, ids, strict=True)
     ]
 

@@ -25,6 +25,8 @@ class Towers:
         image_frozen_stages: this many first stages keep their weights (-1: the whole encoder).
         text_encoder: hub name or local folder (empty: the checkpoint's); text_layers: keep only these of its layers.
         train_token_embeddings: false keeps the pretrained table, which holds words that training never sees.
+        projection_hidden: width of a second branch of each residual projection (0: none); a checkpoint without one
+            may get it.
         vocabulary_corpora: text files; where given, the vocabulary is trimmed to what they use before training.
     """
 
@@ -39,6 +41,7 @@ class Towers:
     vocabulary_corpora: tuple[str, ...] = ()
     dims: int = 256
     projection: Literal["residual", "linear"] = "residual"
+    projection_hidden: int = 0
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -50,14 +53,26 @@ class Towers:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One dataset made by `lowclip-train prepare`; `share` of its images is drawn each epoch."""
+    """One dataset made by `lowclip-train prepare`.
+
+    Attributes:
+        share: of its images that is drawn each epoch; 2.5 draws each two or three times.
+        retention: weight of keeping the embeddings of its images and captions where the checkpoint that the run
+            starts from had them, beside the contrastive loss (in runs of heads alone).
+    """
 
     dataset: str
     share: float = 1.0
+    retention: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share must be in (0, 1], not {self.share}")
+        problems = []
+        if not 0 < self.share <= 100:
+            problems.append(f"share must be in (0, 100], not {self.share}")
+        if self.retention < 0:
+            problems.append(f"retention must be 0 or more, not {self.retention}")
+        if problems:
+            raise ValueError("; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +147,26 @@ class Distillation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassNamesConfig:
+    """Classes the image encoder was pretrained on, learned by name without photos (see `class_features.py`).
+
+    Attributes:
+        names: pairs file whose `image` is the number of a class and whose caption is a name of it.
+        image_weights: the pretrained weights with their classifier: `hub`, or a state dict's path.
+        batch_size: classes drawn each step; weight: of their loss beside the contrastive one.
+    """
+
+    names: str
+    image_weights: str = "hub"
+    batch_size: int = 256
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be 2 or more, not {self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything one run needs."""
 
@@ -147,6 +182,7 @@ class TrainConfig:
     schedule: Schedule = field(default_factory=Schedule)
     stages: tuple[Stage, ...] = ()
     distillation: Distillation | None = None
+    class_names: ClassNamesConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -160,6 +196,22 @@ class TrainConfig:
             raise ValueError(
                 "schedule.image_views caches frozen stages, so towers.image_frozen_stages must not be 0"
             )
+        retained = any(source.retention for source in self.sources)
+        if (retained or self.class_names) and not self.heads_only:
+            raise ValueError(
+                "retention and class_names work where only heads train on cached views: every stage must be heads, "
+                "schedule.image_views 1 or more, and text_noise off"
+            )
+        if retained and not self.towers.checkpoint:
+            raise ValueError(
+                "retention keeps the embeddings of a checkpoint, so towers.checkpoint must name it"
+            )
+
+    @property
+    def heads_only(self) -> bool:
+        """Whether encoders get the same inputs all along and never change, so that each needs to run only once."""
+        only_heads = bool(self.stages) and all(stage.train == "heads" for stage in self.stages)
+        return only_heads and self.schedule.image_views > 0 and self.text_noise == TextNoise()
 
 
 def load_config(path: str | Path) -> TrainConfig:
@@ -201,4 +253,9 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
         teacher=resolve(config.distillation.teacher),
         parallel=tuple(map(resolve, config.distillation.parallel)),
     )
-    return replace(config, towers=towers, sources=sources, distillation=distillation)
+    class_names = config.class_names and replace(
+        config.class_names,
+        names=resolve(config.class_names.names),
+        image_weights=resolve(config.class_names.image_weights),
+    )
+    return replace(config, towers=towers, sources=sources, distillation=distillation, class_names=class_names)

@@ -55,6 +55,22 @@ def pretrained_image_encoder(name: str, weights: str) -> nn.Module:
     return encoder
 
 
+def pretrained_classifier(name: str, weights: str) -> nn.Linear:
+    """The linear classifier that an image encoder was pretrained with; `weights` as for the encoder, but not `random`.
+
+    Raises:
+        ConfigError: unknown model, missing file, weights of another shape, or a classifier that is not linear.
+    """
+    build_image_encoder(name)  # tells what a wrong name may have meant
+    model = timm.create_model(name, pretrained=weights == "hub")
+    if weights != "hub":
+        _load_in_order(model, name, Path(weights))
+    classifier = cast(Any, model).get_classifier()
+    if not isinstance(classifier, nn.Linear):
+        raise ConfigError(f"the classifier of {name!r} is a {type(classifier).__name__}, not a linear layer")
+    return classifier
+
+
 def build_text_encoder(config: dict[str, Any]) -> tuple[nn.Module, int]:
     """Untrained Hugging Face encoder from its `config.json`, and the width of its hidden states."""
     rest = {key: value for key, value in config.items() if key != "model_type"}

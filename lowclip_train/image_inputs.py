@@ -89,6 +89,8 @@ class CachedInputs:
 
     def __init__(self, views: ViewMaker, frozen: nn.Module, view_count: int, folder: Path) -> None:
         self.view_count = view_count
+        self.image_count = len(views.paths)
+        self.key = _cache_key(views, frozen, view_count)
         self._cache = _fill_cache(views, frozen, view_count, folder)  # (images, 1 + views, C, H, W)
 
     def training_batch(self, rows: Sequence[int], epoch: int, share: slice = _ALL) -> Tensor:
@@ -98,6 +100,10 @@ class CachedInputs:
 
     def clean_batch(self, rows: Sequence[int]) -> Tensor:
         return self._gather(rows, np.zeros(len(rows), np.int64))
+
+    def view_batch(self, rows: Sequence[int], view: int) -> Tensor:
+        """The same view of each image; 0 is the plain one."""
+        return self._gather(rows, np.full(len(rows), view))
 
     def _gather(self, rows: Sequence[int], views: NDArray[np.int64]) -> Tensor:
         features = self._cache[np.asarray(rows), views].astype(np.float32)

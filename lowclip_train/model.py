@@ -25,6 +25,7 @@ class ModelConfig:
         text_pooling: `mean` over the unmasked tokens, or the first (`cls`) token.
         dims: length D of the embeddings.
         projection: `residual` (Linear, GELU, Linear, dropout, residual, LayerNorm) or `linear`.
+        projection_hidden: width of a second branch beside the residual projection's own (0: none).
         dropout: inside the residual projection.
     """
 
@@ -33,30 +34,41 @@ class ModelConfig:
     text_pooling: Literal["mean", "cls"] = "mean"
     dims: int = 256
     projection: Literal["residual", "linear"] = "residual"
+    projection_hidden: int = 0
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
         if not 8 <= self.dims <= 4096:
             raise ValueError(f"dims must be in 8..4096, not {self.dims}")
+        if not 0 <= self.projection_hidden <= 16384:
+            raise ValueError(f"projection_hidden must be in 0..16384, not {self.projection_hidden}")
+        if self.projection_hidden and self.projection == "linear":
+            raise ValueError("projection_hidden is a part of the residual projection; a linear one has none")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
 
 
 class ResidualProjection(nn.Module):
-    """Linear → GELU → Linear → dropout → residual → LayerNorm (LowCLIP's own code, after simple CLIP)."""
+    """Linear → GELU → Linear → dropout → residual → LayerNorm (LowCLIP's own code, after simple CLIP).
 
-    def __init__(self, features: int, dims: int, dropout: float) -> None:
+    With `hidden` another branch, Linear → GELU → dropout → Linear, is added before the LayerNorm. It starts as zero,
+    so a trained projection that gets one goes on from where it was, with room to learn more.
+    """
+
+    def __init__(self, features: int, dims: int, dropout: float, hidden: int = 0) -> None:
         super().__init__()
         self.project = nn.Linear(features, dims)
         self.mix = nn.Linear(dims, dims)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(dims)
+        self.branch = _branch(features, hidden, dims, dropout) if hidden else None
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, features) → (N, dims)."""
         projected = self.project(features)
-        mixed: Tensor = self.norm(projected + self.dropout(self.mix(F.gelu(projected))))
-        return mixed
+        mixed = projected + self.dropout(self.mix(F.gelu(projected)))
+        normed: Tensor = self.norm(mixed if self.branch is None else mixed + self.branch(features))
+        return normed
 
 
 class ImageTower(nn.Module):
@@ -124,7 +136,14 @@ def masked_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
+def _branch(features: int, hidden: int, dims: int, dropout: float) -> nn.Sequential:
+    last = nn.Linear(hidden, dims)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Dropout(dropout), last)
+
+
 def _projection(config: ModelConfig, features: int) -> nn.Module:
     if config.projection == "linear":
         return nn.Linear(features, config.dims)
-    return ResidualProjection(features, config.dims, config.dropout)
+    return ResidualProjection(features, config.dims, config.dropout, config.projection_hidden)

@@ -9,8 +9,9 @@ from lowclip_runtime.files import sha256_of
 from lowclip_runtime.schema import to_dict
 from lowclip_train.checkpoint import Checkpoint, CheckpointManifest, load_checkpoint, read_manifest
 from lowclip_train.config import TrainConfig
+from lowclip_train.model import DualEncoder
 
-_DECIDED = ("image_encoder", "text_pooling", "dims", "projection", "dropout")
+_DECIDED = ("image_encoder", "text_pooling", "dims", "projection", "projection_hidden", "dropout")
 # where the first of all ancestors got its weights stays true for its descendants
 _INHERITED = ("image_weights", "text_weights", "text_layers", "trimmed_vocabulary")
 
@@ -33,7 +34,7 @@ def fill_from_checkpoint(data: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def open_parent(config: TrainConfig) -> Checkpoint:
-    """Open `towers.checkpoint`.
+    """Open `towers.checkpoint`; projections without a second branch get the one that the config asks for.
 
     Raises:
         CheckpointError: not a checkpoint, or a damaged one.
@@ -46,7 +47,16 @@ def open_parent(config: TrainConfig) -> Checkpoint:
             f"the config asks for another model than its checkpoint {config.towers.checkpoint} holds: "
             f"{'; '.join(differing)}; leave these keys out or name another checkpoint"
         )
-    return parent
+    return _with_branch(parent, config.towers.projection_hidden)
+
+
+def _with_branch(parent: Checkpoint, hidden: int) -> Checkpoint:
+    """The same model, as yet, with room to learn more."""
+    if hidden == parent.manifest.model.projection_hidden:
+        return parent
+    model = DualEncoder(replace(parent.manifest.model, projection_hidden=hidden))
+    model.load_state_dict(parent.model.state_dict(), strict=False)
+    return replace(parent, model=model.eval())
 
 
 def parent_lineage(folder: str | Path, manifest: CheckpointManifest) -> dict[str, Any]:
@@ -61,6 +71,8 @@ def _differences(config: TrainConfig, manifest: CheckpointManifest) -> list[str]
         f"towers.{name}": (getattr(config.towers, name), getattr(manifest.model, name)) for name in _DECIDED
     }
     held_text = replace(manifest.text, pad_token_id=config.text.pad_token_id)  # the tokenizer's affair
+    if manifest.model.projection_hidden == 0:  # it may get one
+        del pairs["towers.projection_hidden"]
     pairs |= {f"text.{name}": (value, getattr(held_text, name)) for name, value in vars(config.text).items()}
     if config.towers.text_encoder:
         held = manifest.lineage.get("text_weights", manifest.model.text_encoder.get("model_type"))

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -23,7 +23,9 @@ from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.distributed import Processes
 from lowclip_train.ema import WeightAverage
+from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
+from lowclip_train.heads_only import HeadsOnly, prepare_heads
 from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
 from lowclip_train.model import DualEncoder
 from lowclip_train.objective import Objective
@@ -58,6 +60,7 @@ class Run:
     val_inputs: ImageInputs | None
     parallel: list[Caption]
     teacher: Teacher | None
+    heads: HeadsOnly | None
     lineage: dict[str, Any]
 
     @property
@@ -72,6 +75,13 @@ class Run:
             drawn_count(rows, s.share) for rows, s in zip(self.source_rows, self.config.sources, strict=True)
         )
         return max(1, drawn // self.config.schedule.batch_size)
+
+    def retention_weights(self, rows: Sequence[int]) -> torch.Tensor:
+        """What the sources of these rows of `images` say of keeping the start's embeddings: (N,)."""
+        weights = torch.empty(len(self.images))
+        for of_source, source in zip(self.source_rows, self.config.sources, strict=True):
+            weights[of_source.start : of_source.stop] = source.retention
+        return weights[list(rows)]
 
     @property
     def stages(self) -> tuple[PlannedStage, ...]:
@@ -106,6 +116,14 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
     teacher_texts = [caption.teacher_text for caption in everything]
     distill = config.distillation
+    inputs = _image_inputs(config, split, images, config.schedule.image_views, cache)
+    val_inputs = _image_inputs(config, split, val_images, 0, cache) if val_images else None
+    if config.heads_only:
+        inputs = pool_images(cast(CachedInputs, inputs), split.tail, processes.device, cache)
+        val_inputs = val_inputs and pool_images(
+            cast(CachedInputs, val_inputs), split.tail, processes.device, cache
+        )
+        split = SplitEncoder(split.frozen, nn.Identity())
     return Run(
         config=config,
         folder=folder,
@@ -120,11 +138,12 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         text=start.text,
         images=images,
         source_rows=source_rows,
-        inputs=_image_inputs(config, split, images, config.schedule.image_views, cache),
+        inputs=inputs,
         val_images=val_images,
-        val_inputs=_image_inputs(config, split, val_images, 0, cache) if val_images else None,
+        val_inputs=val_inputs,
         parallel=parallel,
         teacher=Teacher(distill, teacher_texts, cache) if distill else None,
+        heads=prepare_heads(config, model, tokenizer, [c.text for c in everything], inputs, cache),
         lineage=_lineage(config, datasets, start.lineage),
     )
 

@@ -152,5 +152,6 @@ def _model_config(config: TrainConfig, text_encoder: nn.Module) -> ModelConfig:
         text_pooling=towers.text_pooling,
         dims=towers.dims,
         projection=towers.projection,
+        projection_hidden=towers.projection_hidden,
         dropout=towers.dropout,
     )

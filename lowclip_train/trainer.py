@@ -144,7 +144,10 @@ def _epoch_order(run: Run, epoch: int) -> list[int]:
     generator = np.random.default_rng([run.config.schedule.seed, 0, epoch])
     drawn: list[int] = []
     for rows, source in zip(run.source_rows, run.config.sources, strict=True):
-        drawn += generator.permutation(rows)[: drawn_count(rows, source.share)].tolist()
+        left = drawn_count(rows, source.share)
+        while left > 0:  # more than once through a source that has a share above one
+            passed = generator.permutation(rows)[:left].tolist()
+            drawn, left = drawn + passed, left - len(passed)
     order = cast(list[int], generator.permutation(drawn).tolist())
     size = run.config.schedule.batch_size
     return order if len(order) >= size else (order * size)[:size]  # a tiny set fills one batch by repetition

@@ -15,6 +15,7 @@ from lowclip_runtime.errors import LowClipError
 from lowclip_runtime.text import pad
 from lowclip_train.captions import Caption, draw_captions
 from lowclip_train.encoding import Encoding, Piece
+from lowclip_train.frozen_outputs import PooledTexts
 from lowclip_train.frozen_stages import keep_batch_norm_statistics
 from lowclip_train.loss import cosine_distance
 from lowclip_train.optimizer import learning_rate_factor, set_learning_rates
@@ -60,8 +61,8 @@ def train_step(run: Run, step: int, rows: list[int]) -> dict[str, float]:
     features = _encode_images(run, rows, step // run.steps_per_epoch)
     if run.processes.count > 1:  # every process has all rows now, and shall drop the same of them
         torch.manual_seed(seed + run.processes.count)
-    losses = _losses(run, texts, features.output, pooled.output[order])
-    total = losses["contrastive"] + losses.get("distillation", 0.0)
+    losses = _losses(run, rows, texts, features.output, pooled.output[order], generator)
+    total = torch.stack(list(losses.values())).sum()
     if not torch.isfinite(total):
         raise LowClipError(
             f"the loss is {total.item()} at step {step}; lower the learning rates, then resume from the last state"
@@ -91,6 +92,8 @@ def _encode_texts(
     run: Run, captions: Sequence[Caption], generator: np.random.Generator
 ) -> tuple[Encoding, Tensor]:
     """Captions, as people type them, in pieces of like length → the text encoder's pooled vectors, and their order."""
+    if run.heads:
+        return _looked_up(run, run.heads.texts, captions), torch.arange(len(captions))
     typed = [noisy(caption.text, run.config.text_noise, generator) for caption in captions]
     again = iter(run.tokenizer.token_ids([t for t, c in zip(typed, captions, strict=True) if t != c.text]))
     rows = [c.token_ids if t == c.text else next(again) for t, c in zip(typed, captions, strict=True)]
@@ -102,11 +105,15 @@ def _encode_texts(
     return encoding, torch.from_numpy(np.argsort(by_length)).to(run.processes.device)
 
 
+def _looked_up(run: Run, pooled: PooledTexts, captions: Sequence[Caption]) -> Encoding:
+    own = pooled.vectors([c.text for c in captions[run.processes.share]]).to(run.processes.device)
+    return Encoding([lambda: own], len(captions), run.processes, cached=False)
+
+
 def _encode_images(run: Run, rows: Sequence[int], epoch: int) -> Encoding:
     batch = run.inputs.training_batch(rows, epoch, run.processes.share)
-    pieces = [
-        _image_piece(run, part) for part in batch.split(run.config.schedule.micro_batch_size or len(batch))
-    ]
+    size = run.config.schedule.micro_batch_size or len(batch)
+    pieces = [_image_piece(run, batch[start : start + size]) for start in range(0, len(batch), size)]
     return Encoding(pieces, len(rows), run.processes, cached=_cached(run))
 
 
@@ -134,24 +141,43 @@ def _cached(run: Run) -> bool:
     return run.config.schedule.micro_batch_size > 0
 
 
-def _losses(run: Run, texts: _Texts, features: Tensor, pooled: Tensor) -> dict[str, Tensor]:
+def _losses(
+    run: Run, rows: list[int], texts: _Texts, features: Tensor, pooled: Tensor, generator: np.random.Generator
+) -> dict[str, Tensor]:
     """Encoder outputs of images (N, C) and texts (k * N + P, C) → losses, of the whole batch."""
-    count = len(features)
     image_embeds = run.model.image_tower.embed_pooled(features)
-    text_embeds = run.model.text_tower.embed_pooled(pooled[: len(texts.captions)])
-    parts = zip(torch.split(text_embeds, count), _groups(texts.captions, count), strict=True)
-    contrastive = [
-        run.objective(image_embeds, embeds, run.model.logit_scale, _same_text(group).to(embeds.device))
-        for embeds, group in parts
-    ]
-    losses = {"contrastive": torch.stack(contrastive).mean()}
+    pooled_captions = pooled[: len(texts.captions)]
+    text_embeds = run.model.text_tower.embed_pooled(pooled_captions)
+    losses = {"contrastive": _contrastive(run, rows, texts, image_embeds, text_embeds)}
     if run.teacher and run.config.distillation:
         target = run.teacher.vectors([c.teacher_text for c in texts.all]).to(pooled.device)
         mean = run.teacher.mean.to(pooled.device)
         losses["distillation"] = run.config.distillation.weight * cosine_distance(
             pooled - mean, target - mean
         )
+    if run.heads and run.heads.start:
+        first = slice(len(rows))  # the first caption of each image is enough
+        losses["retention"] = run.heads.start.distance(
+            (features, pooled_captions[first]),
+            (image_embeds, text_embeds[first]),
+            run.retention_weights(rows).to(features.device),
+        )
+    if run.heads and run.heads.classes:
+        losses["class names"] = run.heads.classes.loss(run.model, run.heads.texts, generator)
     return losses
+
+
+def _contrastive(
+    run: Run, rows: list[int], texts: _Texts, image_embeds: Tensor, text_embeds: Tensor
+) -> Tensor:
+    """The objective's mean over the first captions of all images, the second ones, and so on."""
+    count = len(rows)
+    losses = []
+    for start in range(0, len(text_embeds), count):
+        embeds = text_embeds[start : start + count]
+        same = _no_negatives(rows, texts.captions[start : start + count]).to(embeds.device)
+        losses.append(run.objective(image_embeds, embeds, run.model.logit_scale, same))
+    return torch.stack(losses).mean()
 
 
 def _move(run: Run, step: int, total: Tensor, encodings: Sequence[Encoding]) -> None:
@@ -173,12 +199,12 @@ def _move(run: Run, step: int, total: Tensor, encodings: Sequence[Encoding]) -> 
         state.ema.update(step)
 
 
-def _same_text(captions: Sequence[Caption]) -> Tensor:
-    """(N, N) bool: pairs of rows with the same caption, which are no negatives of each other."""
-    ids = {text: i for i, text in enumerate(dict.fromkeys(c.text for c in captions))}
-    numbers = torch.tensor([ids[c.text] for c in captions])
-    return numbers[:, None] == numbers[None, :]
-
-
-def _groups(captions: Sequence[Caption], size: int) -> list[Sequence[Caption]]:
-    return [captions[i : i + size] for i in range(0, len(captions), size)]
+def _no_negatives(rows: Sequence[int], captions: Sequence[Caption]) -> Tensor:
+    """(N, N) bool: pairs that are no negatives of each other: of one image, with one caption, or with one meaning."""
+    keys = [rows, [c.text for c in captions], [c.caption_id or i for i, c in enumerate(captions)]]
+    same = torch.zeros(len(rows), len(rows), dtype=torch.bool)
+    for of_kind in keys:
+        ids = {key: i for i, key in enumerate(dict.fromkeys(of_kind))}
+        numbers = torch.tensor([ids[key] for key in of_kind])
+        same |= numbers[:, None] == numbers[None, :]
+    return same

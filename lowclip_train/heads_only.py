@@ -1,0 +1,113 @@
+"""A run that trains the heads alone: its encoders' outputs are computed once, and it may keep and learn more.
+
+Keep: the embeddings that the checkpoint it starts from gave (learning without forgetting, Li and Hoiem 2016, arXiv
+1606.09282). Learn: the names of classes the image encoder knows from its pretraining (`class_features.py`).
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowclip_runtime.text import Tokenizer
+from lowclip_train.class_features import ClassFeatures, ClassNames, read_class_names
+from lowclip_train.config import ClassNamesConfig, TrainConfig
+from lowclip_train.encoders import pretrained_classifier
+from lowclip_train.frozen_outputs import PooledInputs, PooledTexts, pool_texts
+from lowclip_train.image_inputs import ImageInputs
+from lowclip_train.loss import info_nce
+from lowclip_train.model import DualEncoder
+
+
+@dataclass(frozen=True)
+class HeadsOnly:
+    """What such a run has beside any other run's.
+
+    Attributes:
+        texts: the text encoder's vectors of all captions and class names.
+        start: the projections of the checkpoint it starts from; None where nothing is to be kept.
+        classes: None where no class names are to be learned.
+    """
+
+    texts: PooledTexts
+    start: "StartHeads | None"
+    classes: "NamedClasses | None"
+
+
+class StartHeads:
+    """The projections as they were before the first step."""
+
+    def __init__(self, model: DualEncoder) -> None:
+        self._image, self._text = (
+            copy.deepcopy(tower.projection).eval() for tower in (model.image_tower, model.text_tower)
+        )
+
+    def distance(
+        self, pooled: tuple[Tensor, Tensor], embeds: tuple[Tensor, Tensor], weights: Tensor
+    ) -> Tensor:
+        """How far embeddings are from where they were at the start.
+
+        Args:
+            pooled: what the encoders give for images and their captions, (N, C) each.
+            embeds: what the projections make of them now, (N, D) each.
+            weights: (N,), how much each image and its caption matter.
+
+        Returns:
+            Scalar: weighted mean of 1 - cosine, images and captions added.
+        """
+        with torch.no_grad():
+            before = self._image(pooled[0]), self._text(pooled[1])
+        apart = [1 - F.cosine_similarity(now, then) for now, then in zip(embeds, before, strict=True)]
+        return (weights * (apart[0] + apart[1])).mean()
+
+
+class NamedClasses:
+    """Classes of the pretrained classifier with their names, as a batch of their own in each step."""
+
+    def __init__(self, config: ClassNamesConfig, names: ClassNames, features: ClassFeatures) -> None:
+        self._config, self._names, self._features = config, names, features
+
+    def loss(self, model: DualEncoder, texts: PooledTexts, generator: np.random.Generator) -> Tensor:
+        """InfoNCE between drawn features of classes and their names; classes that share a name are no negatives."""
+        classes, names = self._names.draw(self._config.batch_size, generator)
+        device = model.logit_scale.device
+        image_embeds = model.image_tower.embed_pooled(self._features.draw(classes, generator).to(device))
+        text_embeds = model.text_tower.embed_pooled(texts.vectors(names).to(device))
+        numbers = torch.tensor([names.index(name) for name in names])
+        same = (numbers[:, None] == numbers[None, :]).to(device)
+        return self._config.weight * info_nce(image_embeds, text_embeds, model.logit_scale, same)
+
+
+def prepare_heads(
+    config: TrainConfig,
+    model: DualEncoder,
+    tokenizer: Tokenizer,
+    captions: Sequence[str],
+    inputs: ImageInputs,
+    folder: Path,
+) -> HeadsOnly | None:
+    """What a run of heads alone needs, from `inputs` that are pooled; None for any other run.
+
+    Raises:
+        LowClipError: the names or the classifier of the classes to learn cannot be had.
+    """
+    if not (config.heads_only and isinstance(inputs, PooledInputs)):
+        return None
+    classifier = names = None
+    if config.class_names:
+        classifier = pretrained_classifier(model.config.image_encoder, config.class_names.image_weights)
+        names = read_class_names(config.class_names.names, classifier.out_features)
+    texts = list(dict.fromkeys([*captions, *(names.all if names else ())]))
+    pooled = pool_texts(model.text_tower, tokenizer, texts, folder)
+    classes = None
+    if config.class_names and classifier and names:
+        plain = torch.from_numpy(inputs.pooled[:, 0].astype(np.float32))
+        features = ClassFeatures(classifier.weight.detach(), classifier.bias.detach(), plain)
+        classes = NamedClasses(config.class_names, names, features)
+    retained = any(source.retention for source in config.sources)
+    return HeadsOnly(pooled, StartHeads(model) if retained else None, classes)
