@@ -104,9 +104,8 @@ def _encode_texts(
 
 def _encode_images(run: Run, rows: Sequence[int], epoch: int) -> Encoding:
     batch = run.inputs.training_batch(rows, epoch, run.processes.share)
-    pieces = [
-        _image_piece(run, part) for part in batch.split(run.config.schedule.micro_batch_size or len(batch))
-    ]
+    size = run.config.schedule.micro_batch_size or len(batch)
+    pieces = [_image_piece(run, part) for part in torch.split(batch, size)]
     return Encoding(pieces, len(rows), run.processes, cached=_cached(run))
 
 
