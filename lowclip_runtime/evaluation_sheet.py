@@ -109,18 +109,19 @@ def _ended(line: str, in_font: ImageFont.FreeTypeFont, width_px: int) -> str:
 
 
 def _drawn(pairs: Sequence[Pair], count: int, seed: int) -> list[int]:
-    """Rows of `pairs`: the languages in turn, each in an order by lot."""
+    """Rows of `pairs`: the languages in turn, each in an order by lot, leaving out images that were drawn."""
     order = np.random.default_rng(seed).permutation(len(pairs)).tolist()
-    turns: dict[str, list[int]] = {}
-    images: set[str] = set()
-    for row in order:
-        of_lang = turns.setdefault(pairs[row].lang, [])
-        if len(of_lang) < count and pairs[row].image not in images:
-            images.add(pairs[row].image)
-            of_lang.append(row)
-    longest = max(map(len, turns.values()), default=0)
-    in_turn = [turns[lang][i] for i in range(longest) for lang in sorted(turns) if i < len(turns[lang])]
-    return in_turn[:count]
+    langs = sorted({pair.lang for pair in pairs})
+    waiting = {lang: iter([row for row in order if pairs[row].lang == lang]) for lang in langs}
+    drawn: dict[str, int] = {}  # image → row
+    while waiting and len(drawn) < count:
+        for lang in list(waiting):
+            row = next((row for row in waiting[lang] if pairs[row].image not in drawn), None)
+            if row is None:
+                del waiting[lang]
+            else:
+                drawn[pairs[row].image] = row
+    return list(drawn.values())[:count]
 
 
 def _example(embedded: EmbeddedPairs, images_dir: Path, row: int) -> Example:

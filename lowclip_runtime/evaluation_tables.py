@@ -30,8 +30,8 @@ class FiguresTable:
 
     def __str__(self) -> str:
         name = max(_NAME_WIDTH, *(len(row[0]) + 1 for row in self._rows))
-        share = 20 if self._intervals else 8
-        widths = [9, *[share] * len(SHARES), 18 if self._intervals else 13]
+        share = 23 if self._intervals else 8
+        widths = [9, *[share] * len(SHARES), 24 if self._intervals else 13]
         header = ["", "gallery", *SHARES, "median rank"]
         return "\n".join(
             f"{row[0]:<{name}}"
