@@ -22,8 +22,8 @@ from lowclip_runtime import LowClip
 from lowclip_runtime.evaluate import distinct_images, evaluate
 from lowclip_runtime.metrics import retrieval_metrics
 from lowclip_runtime.pairs import read_pairs
+from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo, without_diacritics
 from lowclip_train.shipped_recipe import emoji_concepts, is_unseen
-from lowclip_train.text_noise import in_cyrillic, upper_azerbaijani, with_typo, without_diacritics
 
 Figures = dict[tuple[str, str], float]  # (case, metric) → value
 TYPED: dict[str, Callable[[str, np.random.Generator], str]] = {

@@ -34,6 +34,24 @@ class RetrievalMetrics:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class QueryResults:
+    """What each query found: the rank of its best relevant item, from 1, and its average precision; (Q,) both."""
+
+    best_ranks: NDArray[np.float64]
+    average_precisions: NDArray[np.float64]
+
+    def metrics(self) -> RetrievalMetrics:
+        """All queries in five numbers."""
+        return RetrievalMetrics(
+            recall_at_1=recall_at_k(self.best_ranks, 1),
+            recall_at_5=recall_at_k(self.best_ranks, 5),
+            recall_at_10=recall_at_k(self.best_ranks, 10),
+            mean_average_precision=float(np.mean(self.average_precisions)),
+            median_rank=float(np.median(self.best_ranks)),
+        )
+
+
 def both_directions(
     image_embeddings: NDArray[np.float32],
     text_embeddings: NDArray[np.float32],
@@ -45,12 +63,22 @@ def both_directions(
         image_embeddings: (G, D), the gallery; every image has a caption.
         text_embeddings: (Q, D), one row a caption; image_of_caption: the gallery row of each.
     """
+    results = results_of_both(image_embeddings, text_embeddings, image_of_caption)
+    return {direction: found.metrics().as_json() for direction, found in results.items()}
+
+
+def results_of_both(
+    image_embeddings: NDArray[np.float32],
+    text_embeddings: NDArray[np.float32],
+    image_of_caption: Sequence[int],
+) -> dict[str, QueryResults]:
+    """`text_to_image`, whose queries are the captions, and `image_to_text`, whose are the images; as above."""
     captions_of_image: list[list[int]] = [[] for _ in image_embeddings]
     for caption, image in enumerate(image_of_caption):
         captions_of_image[image].append(caption)
-    to_image = retrieval_metrics(text_embeddings, image_embeddings, [[image] for image in image_of_caption])
-    to_text = retrieval_metrics(image_embeddings, text_embeddings, captions_of_image)
-    return {"text_to_image": to_image.as_json(), "image_to_text": to_text.as_json()}
+    to_image = query_results(text_embeddings, image_embeddings, [[image] for image in image_of_caption])
+    to_text = query_results(image_embeddings, text_embeddings, captions_of_image)
+    return {"text_to_image": to_image, "image_to_text": to_text}
 
 
 def retrieval_metrics(
@@ -61,6 +89,13 @@ def retrieval_metrics(
     Args:
         relevant: for each query, the gallery rows that answer it; none may be empty.
     """
+    return query_results(queries, gallery, relevant).metrics()
+
+
+def query_results(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], relevant: list[list[int]]
+) -> QueryResults:
+    """Of each query what `retrieval_metrics` takes the mean or median of."""
     if len(relevant) != len(queries) or not all(relevant):
         raise ValueError("retrieval_metrics wants at least one relevant gallery row for every query")
     best_ranks: list[float] = []
@@ -71,14 +106,7 @@ def retrieval_metrics(
             ranks = relevant_ranks(row, rows)
             best_ranks.append(float(ranks[0]))
             average_precisions.append(average_precision(ranks))
-    ranks_of_all = np.asarray(best_ranks)
-    return RetrievalMetrics(
-        recall_at_1=recall_at_k(ranks_of_all, 1),
-        recall_at_5=recall_at_k(ranks_of_all, 5),
-        recall_at_10=recall_at_k(ranks_of_all, 10),
-        mean_average_precision=float(np.mean(average_precisions)),
-        median_rank=float(np.median(ranks_of_all)),
-    )
+    return QueryResults(best_ranks=np.asarray(best_ranks), average_precisions=np.asarray(average_precisions))
 
 
 def relevant_ranks(scores: NDArray[np.float32], relevant: list[int]) -> NDArray[np.int64]:

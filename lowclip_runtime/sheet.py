@@ -1,6 +1,7 @@
 """Contact sheets: the hits of some queries as one PNG, each photo with its rank, score and file name.
 
-It draws what `index.py` found. The font travels with the package, since Pillow's own lacks ə, ş, ı, ğ and İ.
+It draws what `index.py` found; examples of an evaluation are drawn by `evaluation_sheet.py`. The font travels with
+the package, since Pillow's own lacks ə, ş, ı, ğ and İ.
 """
 
 from collections.abc import Sequence
@@ -18,14 +19,14 @@ from lowclip_runtime.spec import PreprocessSpec
 
 COLUMNS = 5
 PHOTO_PX = 200
-_MARGIN_PX = 12
+MARGIN_PX = 12
 _TITLE_PX = 44
 _CAPTION_PX = 40
-_CELL_HEIGHT_PX = PHOTO_PX + _CAPTION_PX + _MARGIN_PX
-_CELL_WIDTH_PX = PHOTO_PX + _MARGIN_PX
-_MAX_HEIGHT_PX = 30_000  # 90 MB of pixels; viewers refuse much more
+_CELL_HEIGHT_PX = PHOTO_PX + _CAPTION_PX + MARGIN_PX
+_CELL_WIDTH_PX = PHOTO_PX + MARGIN_PX
+MAX_HEIGHT_PX = 30_000  # 90 MB of pixels; viewers refuse much more
 _THUMBNAIL = PreprocessSpec(size_px=PHOTO_PX)
-_INK, _GREY, _EMPTY = "#1a1a1a", "#6b6b6b", "#e4e4e4"
+INK, GREY, _EMPTY = "#1a1a1a", "#6b6b6b", "#e4e4e4"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,11 @@ def write_sheet(path: str | Path, sections: Sequence[Section]) -> None:
     """
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path}: a contact sheet is a PNG; give it a name that ends in .png")
-    image = draw_sheet(sections)
+    save_png(path, draw_sheet(sections))
+
+
+def save_png(path: str | Path, image: Image.Image) -> None:
+    """Write the PNG whole or not at all."""
     with whole_file(path) as work:
         image.save(work, format="PNG")
 
@@ -58,9 +63,9 @@ def draw_sheet(sections: Sequence[Section]) -> Image.Image:
         InputError: it would be too high to look at.
     """
     columns = max(1, min(COLUMNS, max((len(section.hits) for section in sections), default=1)))
-    width = max(columns, 3) * _CELL_WIDTH_PX + _MARGIN_PX
-    height = sum(_height_px(section, columns) for section in sections) + _MARGIN_PX
-    if height > _MAX_HEIGHT_PX:
+    width = max(columns, 3) * _CELL_WIDTH_PX + MARGIN_PX
+    height = sum(_height_px(section, columns) for section in sections) + MARGIN_PX
+    if height > MAX_HEIGHT_PX:
         raise InputError(
             "the contact sheet would be too high to look at; ask for fewer queries or a smaller -k"
         )
@@ -85,27 +90,33 @@ def _height_px(section: Section, columns: int) -> int:
 
 def _draw_section(sheet: Image.Image, section: Section, columns: int, top: int) -> None:
     draw, large = ImageDraw.Draw(sheet), font(22)
-    title = _fitted(section.title, large, sheet.width - 2 * _MARGIN_PX)
-    draw.text((_MARGIN_PX, top + _TITLE_PX // 2), title, fill=_INK, font=large, anchor="lm")
+    title = fitted(section.title, large, sheet.width - 2 * MARGIN_PX)
+    draw.text((MARGIN_PX, top + _TITLE_PX // 2), title, fill=INK, font=large, anchor="lm")
     for position, hit in enumerate(section.hits):
         row, column = divmod(position, columns)
-        _draw_hit(sheet, hit, _MARGIN_PX + column * _CELL_WIDTH_PX, top + _TITLE_PX + row * _CELL_HEIGHT_PX)
+        _draw_hit(sheet, hit, MARGIN_PX + column * _CELL_WIDTH_PX, top + _TITLE_PX + row * _CELL_HEIGHT_PX)
 
 
 def _draw_hit(sheet: Image.Image, hit: Hit, left: int, top: int) -> None:
     draw, small = ImageDraw.Draw(sheet), font(13)
+    draw_photo(sheet, hit.path, left, top)
+    draw.text((left, top + PHOTO_PX + 4), f"{hit.rank}.  {hit.score:.3f}", fill=INK, font=small)
+    name = fitted(Path(hit.path).name, small, PHOTO_PX)
+    draw.text((left, top + PHOTO_PX + 20), name, fill=GREY, font=small)
+
+
+def draw_photo(sheet: Image.Image, path: str, left: int, top: int) -> None:
+    """The photo in the middle of its square of `PHOTO_PX`, or a grey square with the reason why not."""
+    draw, small = ImageDraw.Draw(sheet), font(13)
     try:
-        photo = _thumbnail(hit.path)
+        photo = _thumbnail(path)
         corner = (left + (PHOTO_PX - photo.width) // 2, top + (PHOTO_PX - photo.height) // 2)
         sheet.paste(photo, corner)
     except ImageError as error:
         draw.rectangle((left, top, left + PHOTO_PX - 1, top + PHOTO_PX - 1), fill=_EMPTY)
-        reason = str(error).removeprefix(f"{hit.path}: ")
+        reason = str(error).removeprefix(f"{path}: ")
         middle = (left + PHOTO_PX // 2, top + PHOTO_PX // 2)
-        draw.text(middle, _fitted(reason, small, PHOTO_PX - 8), fill=_GREY, font=small, anchor="mm")
-    draw.text((left, top + PHOTO_PX + 4), f"{hit.rank}.  {hit.score:.3f}", fill=_INK, font=small)
-    name = _fitted(Path(hit.path).name, small, PHOTO_PX)
-    draw.text((left, top + PHOTO_PX + 20), name, fill=_GREY, font=small)
+        draw.text(middle, fitted(reason, small, PHOTO_PX - 8), fill=GREY, font=small, anchor="mm")
 
 
 def _thumbnail(path: str) -> Image.Image:
@@ -114,7 +125,7 @@ def _thumbnail(path: str) -> Image.Image:
     return photo
 
 
-def _fitted(text: str, in_font: ImageFont.FreeTypeFont, width_px: int) -> str:
+def fitted(text: str, in_font: ImageFont.FreeTypeFont, width_px: int) -> str:
     """`text` on one line, cut in the middle where it is wider than `width_px`: names differ at both ends."""
     text = " ".join(printable(text).split())[:500]
     kept = text

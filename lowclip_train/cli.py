@@ -1,6 +1,5 @@
 """The `lowclip-train` command: parse, call the library, print."""
 
-import json
 import signal
 from pathlib import Path
 from types import FrameType
@@ -8,6 +7,7 @@ from types import FrameType
 import click
 
 from lowclip_runtime.cli.options import configure_process, refuse_in_one_sentence
+from lowclip_train.eval_commands import evaluate, matrix
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -83,32 +83,8 @@ def run(config: Path, out: Path, max_steps: int | None) -> None:
         click.echo(str(checkpoint))
 
 
-@main.command("eval")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--pairs", type=click.Path(path_type=Path), required=True, help="pairs.tsv with the captions.")
-@click.option("--images", type=click.Path(path_type=Path), required=True, help="Folder of the images.")
-@click.option("--lang", help="Only captions of this language.")
-@click.option("--split", help="Only captions of this split.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@refuse_in_one_sentence
-def evaluate(
-    checkpoint: Path, pairs: Path, images: Path, lang: str | None, split: str | None, as_json: bool
-) -> None:
-    """Retrieval metrics of the torch model; the gallery is every distinct image of the pairs."""
-    from lowclip_runtime.pairs import read_pairs
-    from lowclip_train.checkpoint import load_checkpoint
-    from lowclip_train.evaluate import evaluate_checkpoint
-
-    opened = load_checkpoint(checkpoint)
-    figures = evaluate_checkpoint(opened, read_pairs(pairs, lang=lang, split=split), images)
-    row = {"checkpoint": str(checkpoint), "lang": lang, "split": split, **figures}
-    if as_json:
-        click.echo(json.dumps(row))
-        return
-    click.echo(f"gallery {row['gallery']}, queries {row['queries']}")
-    for direction in ("text_to_image", "image_to_text"):
-        metrics = "  ".join(f"{name} {value:.3f}" for name, value in row[direction].items())
-        click.echo(f"{direction:14} {metrics}")
+main.add_command(evaluate)
+main.add_command(matrix)
 
 
 def _split_files(split_lists: tuple[str, ...]) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Retrieval metrics of the torch model, by the protocol of `lowclip eval`."""
+"""The torch model as evaluation wants it, by the protocol and the measures of `lowclip eval`."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lowclip_runtime.errors import DatasetError
-from lowclip_runtime.metrics import both_directions
+from lowclip_runtime.evaluate import embed_pairs, figures
 from lowclip_runtime.pairs import Pair
 from lowclip_runtime.preprocess import preprocess
+from lowclip_runtime.stream import batches
 from lowclip_runtime.text import Tokenizer, pad
 from lowclip_train.checkpoint import Checkpoint
 from lowclip_train.model import TextTower
@@ -29,24 +29,33 @@ def evaluate_checkpoint(
     Raises:
         DatasetError: an image is missing.
     """
-    gallery = list(dict.fromkeys(p.image for p in pairs))
-    paths = [Path(images_dir) / image for image in gallery]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise DatasetError(f"{len(missing)} of {len(paths)} images are missing (first: {missing[0]})")
-    tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.manifest.text)
-    text_embeds = embed_token_ids(checkpoint.model.text_tower, tokenizer.token_ids([p.caption for p in pairs]),
-                                  checkpoint.manifest.text.pad_token_id)  # fmt: skip
-    tower = checkpoint.model.image_tower
-    image_embeds = np.concatenate(
-        [
-            _forward(tower, torch.from_numpy(preprocess(batch, checkpoint.manifest.preprocess)))
-            for batch in _batches(paths, _IMAGE_BATCH)
+    return figures(embed_pairs(TorchEmbedder(checkpoint), pairs, images_dir))
+
+
+class TorchEmbedder:
+    """A checkpoint as an `Embedder`."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.manifest.text)
+
+    def embed_images(self, images: Iterable[Path], batch_size: int = _IMAGE_BATCH, /) -> NDArray[np.float32]:
+        """Image files → (N, D) float32, unit norm.
+
+        Raises:
+            ImageError: one cannot be decoded; the message names it.
+        """
+        tower, spec = self._checkpoint.model.image_tower, self._checkpoint.manifest.preprocess
+        embeds = [
+            _forward(tower, torch.from_numpy(preprocess(some, spec))) for some in batches(images, batch_size)
         ]
-    )
-    row_of = {image: row for row, image in enumerate(gallery)}
-    figures = both_directions(image_embeds, text_embeds, [row_of[p.image] for p in pairs])
-    return {"gallery": len(gallery), "queries": len(pairs), **figures}
+        return np.concatenate(embeds)
+
+    def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        """Texts → (N, D) float32, unit norm."""
+        pad_token_id = self._checkpoint.manifest.text.pad_token_id
+        token_ids = self._tokenizer.token_ids(texts)
+        return embed_token_ids(self._checkpoint.model.text_tower, token_ids, pad_token_id)
 
 
 def embed_token_ids(
@@ -69,7 +78,3 @@ def embed_token_ids(
 def _forward(tower: nn.Module, *inputs: Tensor) -> NDArray[np.float32]:
     device = next(tower.parameters()).device
     return cast(NDArray[np.float32], tower(*(i.to(device) for i in inputs)).cpu().numpy())
-
-
-def _batches(items: Sequence[Path], size: int) -> Iterable[Sequence[Path]]:
-    return (items[i : i + size] for i in range(0, len(items), size))

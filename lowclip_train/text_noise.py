@@ -1,19 +1,14 @@
-"""Captions as people type them: without diacritics, in capitals, in Cyrillic, with a typing error.
+"""Which captions are typed in training as people type them, by the probabilities of `TextNoise`.
 
-Each is a function of the text and a random generator alone. What the model's own normalization undoes, capitals
+The kinds of noise themselves are `lowclip_runtime/text_noise.py`. What the model's own normalization undoes, capitals
 and, where its spec says so, Cyrillic, costs nothing and teaches nothing; other models need it.
 """
 
 import numpy as np
 
-from lowclip_runtime.text import AZERBAIJANI_CYRILLIC, AZERBAIJANI_LETTERS, lower_azerbaijani
+from lowclip_runtime.text import AZERBAIJANI_LETTERS
+from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo, without_diacritics
 from lowclip_train.config import TextNoise
-
-_NO_DIACRITICS = str.maketrans("əğışçöüƏĞİŞÇÖÜ", "egiscouEGISCOU")
-_UPPER = str.maketrans({"i": "İ", "ı": "I"})
-# the alphabet's own letters come before those of Russian that are written alike
-_TO_CYRILLIC = {latin: letter for letter, latin in reversed(AZERBAIJANI_CYRILLIC.items()) if len(latin) == 1}
-_LEAST_LETTERS = 4  # in a word that an error may hit: shorter ones would become other words
 
 
 def noisy(text: str, noise: TextNoise, generator: np.random.Generator) -> str:
@@ -30,32 +25,3 @@ def noisy(text: str, noise: TextNoise, generator: np.random.Generator) -> str:
     if drawn[3] < noise.upper_case_probability:
         text = upper_azerbaijani(text)
     return text
-
-
-def without_diacritics(text: str) -> str:
-    """Azerbaijani as it is typed on a foreign keyboard: qırmızı maşın → qirmizi masin."""
-    return text.translate(_NO_DIACRITICS)
-
-
-def in_cyrillic(text: str) -> str:
-    """Azerbaijani in the alphabet of 1958, in small letters: qırmızı maşın → гырмызы машын."""
-    return "".join(_TO_CYRILLIC.get(letter, letter) for letter in lower_azerbaijani(text))
-
-
-def upper_azerbaijani(text: str) -> str:
-    """Capitals by Azerbaijani rules where the text is Azerbaijani: it → İT, qırmızı → QIRMIZI; else the usual ones."""
-    return (text.translate(_UPPER) if AZERBAIJANI_LETTERS.search(text) else text).upper()
-
-
-def with_typo(text: str, generator: np.random.Generator) -> str:
-    """One error in one word: two letters change places, one is missing, or one comes twice."""
-    words = text.split(" ")
-    long = [i for i, word in enumerate(words) if len(word) >= _LEAST_LETTERS and word.isalpha()]
-    if not long:
-        return text
-    i = long[int(generator.integers(len(long)))]
-    word, kind = words[i], int(generator.integers(3))
-    at = int(generator.integers(1, len(word) - 1))  # the first letter is hardly ever wrong
-    middle = (word[at + 1] + word[at], word[at + 1], word[at] + word[at] + word[at + 1])[kind]
-    words[i] = word[:at] + middle + word[at + 2 :]
-    return " ".join(words)

@@ -5,8 +5,9 @@ import pytest
 
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import normalize_text
+from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo, without_diacritics
 from lowclip_train.config import TextNoise
-from lowclip_train.text_noise import in_cyrillic, noisy, upper_azerbaijani, with_typo, without_diacritics
+from lowclip_train.text_noise import noisy
 
 CAPTIONS = (
     "qırmızı paltarlı qız dənizin sahilində qaçır",

@@ -2,8 +2,9 @@
 
 import click
 
-from lowclip_runtime.cli.bundle_commands import embed, evaluate, info, verify
+from lowclip_runtime.cli.bundle_commands import embed, info, verify
 from lowclip_runtime.cli.demo_command import demo
+from lowclip_runtime.cli.eval_command import evaluate
 from lowclip_runtime.cli.index_commands import duplicates, index, search
 from lowclip_runtime.cli.options import configure_process
 

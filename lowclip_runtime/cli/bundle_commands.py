@@ -1,4 +1,4 @@
-"""The subcommands that need no index: `embed`, `eval`, and `info` and `verify`, which also know an index."""
+"""The subcommands that need no index: `embed`, and `info` and `verify`, which also know an index."""
 
 import json
 import os
@@ -76,41 +76,6 @@ def embed_texts(
     click.echo(f"{out}: {report.written} texts embedded, {report.failed} left out", err=True)
 
 
-@click.command("eval")
-@bundle_option
-@click.option(
-    "--pairs", required=True, metavar="TSV", help="Pairs file: image, caption, optional lang and split."
-)
-@click.option("--images", required=True, metavar="DIR", help="Folder that the image names are relative to.")
-@click.option("--lang", default=None, help="Only rows of this language.")
-@click.option("--split", default=None, help="Only rows of this split.")
-@provider_option
-@json_option
-@refuse_in_one_sentence
-def evaluate(
-    bundle: str | None,
-    pairs: str,
-    images: str,
-    lang: str | None,
-    split: str | None,
-    provider: str,
-    as_json: bool,
-) -> None:
-    """Measure a bundle's retrieval: R@1, R@5, R@10, mAP and median rank, in both directions.
-
-    The gallery is every distinct image of the pairs, each caption is one query, and ties count as misses.
-    """
-    from lowclip_runtime.clip import LowClip
-    from lowclip_runtime.evaluate import evaluate as evaluate_bundle
-    from lowclip_runtime.pairs import read_pairs
-
-    kept = read_pairs(pairs, lang=lang, split=split)
-    clip = LowClip.open(bundle, provider)
-    with progress("image") as bar:
-        result = evaluate_bundle(clip, kept, images, lang=lang, split=split, on_progress=bar.show)
-    click.echo(json.dumps(result, ensure_ascii=False) if as_json else _metrics_table(result))
-
-
 @click.command()
 @click.argument("path", required=False)
 @json_option
@@ -185,18 +150,6 @@ def _verify_index(path: str, bundle: str | None, provider: str) -> dict[str, Any
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
     """Lines without their ends, which may be those of any system."""
     return (line.rstrip(b"\r\n") for line in file)
-
-
-def _metrics_table(result: dict[str, Any]) -> str:
-    """Both directions as people read them: percent, and the size of the gallery beside every figure."""
-    sizes = {"text_to_image": result["gallery"], "image_to_text": result["queries"]}
-    lines = [f"{result['bundle']}  lang {result['lang'] or 'all'}  split {result['split'] or 'all'}", ""]
-    lines.append(f"{'':<15}{'gallery':>9}{'R@1':>8}{'R@5':>8}{'R@10':>8}{'mAP':>8}{'median rank':>13}")
-    for direction, size in sizes.items():
-        metrics = result[direction]
-        shares = "".join(f"{metrics[name]:>8.1%}" for name in ("R@1", "R@5", "R@10", "mAP"))
-        lines.append(f"{direction.replace('_', ' '):<15}{size:>9,}{shares}{metrics['median_rank']:>13g}")
-    return "\n".join(lines)
 
 
 def _table(lines: list[tuple[str, str]]) -> str:

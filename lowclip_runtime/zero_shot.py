@@ -1,0 +1,155 @@
+"""Zero-shot classification: photos told apart by the names of their classes alone, which the model never trained on.
+
+Labels become embeddings by prompt ensembling (Radford et al., "Learning Transferable Visual Models From Natural
+Language Supervision", 2021, section 3.1.4): the unit-norm mean over templates such as "{} şəkli".
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lowclip_runtime.bootstrap import Bootstrap, mean_interval
+from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.evaluate import Embedder, Embeddings, OnProgress, counted, existing_images
+from lowclip_runtime.folder import PHOTO_SUFFIXES
+from lowclip_runtime.metrics import query_results, relevant_ranks
+from lowclip_runtime.pairs import Pair
+
+AZERBAIJANI = "az"
+PLACE = "{}"  # of the label in a template
+_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledImages:
+    """I photos, each of one of C classes; a class is its label, since a text cannot tell two of one label apart."""
+
+    images: Sequence[Path]
+    labels: Sequence[str]
+    class_of_image: Sequence[int]
+
+
+def zero_shot(
+    embedder: Embedder,
+    labelled: LabelledImages,
+    templates: Sequence[str] = (PLACE,),
+    bootstrap: Bootstrap | None = None,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Image → label: top-1 and top-5 accuracy; label → image: precision@10, the mean over labels.
+
+    Ties count against us. A class of fewer than ten photos cannot reach precision 1. Accuracy's interval is over
+    photos, precision's over labels.
+
+    Returns:
+        `{"images", "classes", "templates", "top-1", "top-5", "precision@10"[, "intervals"]}`, fractions in 0..1.
+    """
+    images = embedder.embed_images(counted(labelled.images, on_progress))  # (I, D)
+    labels = embed_labels(embedder, labelled.labels, templates)  # (C, D)
+    ranks = query_results(images, labels, [[label] for label in labelled.class_of_image]).best_ranks  # (I,)
+    of_class: list[list[int]] = [[] for _ in labelled.labels]
+    for image, label in enumerate(labelled.class_of_image):
+        of_class[label].append(image)
+    precision = np.asarray(
+        [precision_at_k(label @ images.T, rows, 10) for label, rows in zip(labels, of_class, strict=True)]
+    )  # (C,)
+    values = {"top-1": ranks <= 1, "top-5": ranks <= 5, "precision@10": precision}
+    told: dict[str, Any] = {"images": len(images), "classes": len(labels), "templates": list(templates)}
+    told |= {name: float(np.mean(value)) for name, value in values.items()}
+    if bootstrap is not None:
+        told["intervals"] = {
+            name: mean_interval(np.asarray(v, float), bootstrap) for name, v in values.items()
+        }
+    return told
+
+
+def embed_labels(embedder: Embedder, labels: Sequence[str], templates: Sequence[str]) -> Embeddings:
+    """Labels → (C, D), unit norm: the direction of the mean of a label's embeddings over the templates."""
+    texts = [template.replace(PLACE, label) for template in templates for label in labels]
+    by_template = embedder.embed_texts(texts).reshape(len(templates), len(labels), -1)  # (T, C, D)
+    mean = by_template.mean(axis=0)
+    return np.asarray(mean / np.linalg.norm(mean, axis=1, keepdims=True), np.float32)
+
+
+def precision_at_k(scores: Embeddings, relevant: list[int], k: int) -> float:
+    """Share of relevant items among the first `k` of `scores` (G,)."""
+    return float(np.sum(relevant_ranks(scores, relevant) <= k)) / k
+
+
+def read_class_folders(root: str | Path, label_of: Mapping[str, str] | None = None) -> LabelledImages:
+    """`root/class/photo.jpg`; the label is `label_of[class]`, or the folder's name with underscores as spaces.
+
+    Raises:
+        DatasetError: no folder, no photos in folders below it, or classes without a label.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder of class folders")
+    images = sorted(path for path in root.glob("*/*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    if not images:
+        raise DatasetError(f"{root} has no photos in folders named by their class")
+    folders = [path.parent.name for path in images]
+    if label_of is None:
+        return _labelled(images, [folder.replace("_", " ") for folder in folders])
+    unnamed = sorted(set(folders) - set(label_of))
+    if unnamed:
+        raise DatasetError(
+            f"{len(unnamed)} of {len(set(folders))} classes in {root} have no label: "
+            f"{', '.join(unnamed[:_SHOWN])}; add them to the labels file"
+        )
+    return _labelled(images, [label_of[folder] for folder in folders])
+
+
+def labelled_pairs(pairs: Sequence[Pair], images_dir: str | Path) -> LabelledImages:
+    """Pairs whose caption is the label of the image's class.
+
+    Raises:
+        DatasetError: an image has two labels, or its file is missing.
+    """
+    label_of: dict[str, str] = {}
+    for pair in pairs:
+        if label_of.setdefault(pair.image, pair.caption) != pair.caption:
+            raise DatasetError(
+                f"{pair.image} has two labels, {label_of[pair.image]!r} and {pair.caption!r}; "
+                "zero-shot wants one an image: choose a language with --lang"
+            )
+    return _labelled(existing_images(list(label_of), Path(images_dir)), list(label_of.values()))
+
+
+def read_labels(path: str | Path, lang: str | None) -> dict[str, str]:
+    """Class → label, from a tab-separated UTF-8 file with the columns `class` and one of `lang`, `label` and `az`.
+
+    The first of the three that is there counts.
+
+    Raises:
+        DatasetError: it cannot be read, lacks a column, or leaves a label empty.
+    """
+    try:
+        text = Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: expected a tab-separated UTF-8 file of labels ({error})") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    header = list(reader.fieldnames or [])
+    column = next((name for name in (lang, "label", AZERBAIJANI) if name in header), None)
+    if "class" not in header or column is None:
+        raise DatasetError(
+            f"{path}, line 1: the header must name class and label, or a language that --lang names, not {header}"
+        )
+    labels: dict[str, str] = {}
+    for row in reader:
+        if not row["class"] or not (row[column] or "").strip():
+            raise DatasetError(f"{path}, line {reader.line_num}: class and {column} must not be empty")
+        labels[row["class"]] = row[column].strip()
+    return labels
+
+
+def _labelled(images: Sequence[Path], label_of_image: Sequence[str]) -> LabelledImages:
+    row_of = {label: row for row, label in enumerate(dict.fromkeys(label_of_image))}
+    return LabelledImages(
+        images=images, labels=list(row_of), class_of_image=[row_of[label] for label in label_of_image]
+    )
