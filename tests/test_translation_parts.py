@@ -159,7 +159,7 @@ def test_m2m100_codes(tmp_path: Path) -> None:
         family="M2M100", source="en", target="az", first_token="__az__"
     )
     assert choose_codes(tokenizer, "m", ("en", "az"), (None, "__tr__")).target == "tr"
-    with pytest.raises(ConfigError, match="azj_Latn.*nearest.* az"):
+    with pytest.raises(ConfigError, match=r"azj_Latn.*nearest.* az"):
         choose_codes(tokenizer, "m", ("en", "az"), (None, "azj_Latn"))
 
 

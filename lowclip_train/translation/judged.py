@@ -53,8 +53,8 @@ def judge_sentences(
     kept = {s: verdict.translation for s, verdict in verdicts.items() if verdict.reason is None}
     back, back_translations = _back(list(dict.fromkeys(kept.values())), forward, config, cache)
     scores = _scores({s: back_translations[t].text for s, t in kept.items()}, config, folder)
-    for sentence, translation in kept.items():
-        back_text = back_translations[translation].text
+    for sentence, text in kept.items():
+        back_text = back_translations[text].text
         verdicts[sentence] = _scored(verdicts[sentence], back_text, scores[sentence], config)
     return Judged(verdicts=verdicts, forward=forward, back=back)
 

@@ -116,9 +116,9 @@ def _choose(codes: Mapping[str, str], model: str, lang: str, asked: str | None, 
     if bare in codes:
         return bare
     if asked is None:
-        ranked = sorted((_rank(code, lang), code) for code in codes if _rank(code, lang) is not None)
+        ranked = [(rank, code) for code in codes if (rank := _rank(code, lang)) is not None]
         if ranked:
-            return ranked[0][1]
+            return min(ranked)[1]
     named = f"language code {wanted!r}" if asked is not None else f"code for the language {lang!r}"
     raise ConfigError(
         f"{model} knows no {named}; the nearest of its {len(codes)} are {', '.join(_nearest(codes, bare))}; "
@@ -129,7 +129,7 @@ def _choose(codes: Mapping[str, str], model: str, lang: str, asked: str | None, 
 def _rank(code: str, lang: str) -> tuple[int, int] | None:
     """Smaller is the better spelling of `lang`; None is another language, or another script of it."""
     iso3, script = _LANGUAGES.get(lang, ((), ""))
-    head, _, tail = re.split("[-_]", code, maxsplit=1)[0], *code.replace("-", "_").partition("_")[1:]
+    head, _, tail = code.replace("-", "_").partition("_")
     heads = (*iso3, lang)
     if head not in heads or (len(tail) == 4 and tail != script):
         return None

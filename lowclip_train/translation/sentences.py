@@ -37,7 +37,7 @@ def translate_sentences(
 ) -> Translated:
     """Translate `sentences`, which are distinct; the order of the result is theirs, however they were batched."""
     keys = _keys(sentences, engine, config)
-    known = {s: found for s in sentences if (found := cache.get(keys[s])) is not None}
+    known = {s: cached for s in sentences if (cached := cache.get(keys[s])) is not None}
     token_ids = dict(zip(sentences, engine.tokenizer.token_ids(sentences), strict=True)) if sentences else {}
     longest = min(config.max_tokens, engine.positions - 2)
     fresh = {s: Translation("", TOO_LONG) for s in sentences if len(token_ids[s]) > longest}
