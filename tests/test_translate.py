@@ -114,7 +114,7 @@ def test_a_converted_model_must_know_the_language_token(tmp_path: Path, nllb: Pa
 
 
 def test_translations_do_not_depend_on_their_batch(tmp_path: Path, nllb: Path) -> None:
-    captions = [*CAPTIONS[::3], " ".join(CAPTIONS[:6])]  # of two buckets
+    captions = [*CAPTIONS[::3], " ".join(CAPTIONS[:9])]  # of two buckets
     written = []
     for batch_tokens in (1, 12, 4096):
         translate(captions, nllb, tmp_path / str(batch_tokens), batch_tokens=batch_tokens)
@@ -148,7 +148,7 @@ def test_back_translation_drops_what_comes_back_otherwise(tmp_path: Path, nllb: 
         assert row.translation == translated(row.caption)
         assert row.similarity is not None and row.similarity < 0.999 and row.image.endswith(".jpg")
     assert report.back is not None and report.back.source_code == "azj_Latn"
-    assert report.similarity_percentiles is not None and report.similarity_percentiles["p50"] > 0.99
+    assert report.similarity_percentiles is not None and report.similarity_percentiles["p1"] < 0.999
     lenient, found = translate(CHOSEN, nllb, tmp_path / "run", **{**options, "min_similarity": -1.0})
     assert len(found) == len(CHOSEN) and lenient.back is not None and lenient.back.translated_now == 0
 
@@ -157,7 +157,7 @@ def test_odd_sentences_are_translated_or_dropped_with_a_reason(
     tmp_path: Path, nllb: Path, marian: Path
 ) -> None:
     odd = [
-        "🐶🐶", "...", "red " * 300, "x" * 10_000, "</s> red dog", "azj_Latn <pad> red dog", ">>tur<< red dog",
+        "🐶🐶", "...", "red " * 300, "a" * 10_000, "</s> red dog", "azj_Latn <pad> red dog", ">>tur<< red dog",
         "ĞÜŞİÖÇ ı İ", "e\u0301", "red\u200bdog", '"red" dog', "красная собака", "0", "red dog",
     ]  # fmt: skip
     for model in (nllb, marian):
@@ -165,7 +165,7 @@ def test_odd_sentences_are_translated_or_dropped_with_a_reason(
         reasons = {row.caption: row.reason for row in report.dropped}
         assert set(found) | set(reasons) == {" ".join(one.split()) for one in odd}
         assert reasons["🐶🐶"] == reasons["..."] == "source without words"
-        assert reasons[("red " * 300).strip()] == reasons["x" * 10_000] == "source too long"
+        assert reasons[("red " * 300).strip()] == reasons["a" * 10_000] == "source too long"
         assert found["red dog"] == "qırmızı it" and all(text.strip() for text in found.values())
 
 

@@ -127,7 +127,7 @@ class CTranslate2Engine:
 
 
 def _problem(unfinished: bool, unknown: bool) -> str:
-    return UNFINISHED if unfinished else UNKNOWN if unknown else ""
+    return UNKNOWN if unknown else UNFINISHED if unfinished else ""
 
 
 def _seq2seq(model: str, device: str) -> Any:
