@@ -8,6 +8,7 @@ import click
 
 from lowclip_runtime.cli.options import configure_process, refuse_in_one_sentence
 from lowclip_train.eval_commands import evaluate, matrix
+from lowclip_train.translation.command import translate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -15,6 +16,9 @@ from lowclip_train.eval_commands import evaluate, matrix
 def main() -> None:
     """Train a LowCLIP dual encoder: captions and images in, a checkpoint out."""
     configure_process()
+
+
+main.add_command(translate)
 
 
 @main.command()

@@ -49,18 +49,25 @@ def _cached_vectors(config: Distillation, texts: list[str], folder: Path) -> NDA
     described = "\n".join([config.teacher, config.teacher_prefix, *texts])
     path = folder / f"teacher-{hashlib.sha256(described.encode()).hexdigest()[:16]}.npy"
     if not path.is_file():
-        vectors = _embed(config, texts, folder)
+        vectors = mean_pooled_vectors(config.teacher, config.teacher_prefix, texts, folder)
         with whole_file(path) as work, work.open("wb") as file:
             np.save(file, vectors)
     return cast(NDArray[np.float16], np.load(path))
 
 
 @torch.no_grad()
-def _embed(config: Distillation, texts: list[str], folder: Path) -> NDArray[np.float16]:
-    encoder: Any = pretrained_text_encoder(config.teacher).eval()
+def mean_pooled_vectors(source: str, prefix: str, texts: list[str], folder: Path) -> NDArray[np.float16]:
+    """(T, C) vectors of T texts, each with `prefix`, by the encoder of a hub name or local folder.
+
+    A tokenizer that must be fetched or converted is put into `folder`.
+
+    Raises:
+        ConfigError: no encoder or fast tokenizer can be loaded from `source`.
+    """
+    encoder: Any = pretrained_text_encoder(source).eval()
     pad_token_id = encoder.config.pad_token_id or 0
-    spec = TextSpec(prefix=config.teacher_prefix, pad_token_id=pad_token_id)
-    token_ids = Tokenizer(tokenizer_file(config.teacher, folder), spec).token_ids(texts)
+    spec = TextSpec(prefix=prefix, pad_token_id=pad_token_id)
+    token_ids = Tokenizer(tokenizer_file(source, folder), spec).token_ids(texts)
     by_length = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
     vectors = np.empty((len(texts), encoder.config.hidden_size), np.float16)
     for start in tqdm(

@@ -27,3 +27,11 @@ def photos(tmp_path: Path) -> dict[str, Path]:
     from tiny_bundle import write_photos
 
     return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def nllb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny NLLB that translates English word by word and back, see `tiny_translators.py`."""
+    from tiny_translators import write_nllb
+
+    return write_nllb(tmp_path_factory.mktemp("translators") / "nllb")
