@@ -75,6 +75,11 @@ class There:
         request = {"name": self.name, "output": self.output, "feed": self.worker.feed(feed)}
         return float(self.worker.ask("time", seconds=seconds, **request)["seconds_per_run"])
 
+    def processor_seconds_per_run(self, feed: Feed, runs: int) -> float:
+        """Of all its threads; the wait for another program's turn does not count."""
+        request = {"name": self.name, "output": self.output, "feed": self.worker.feed(feed)}
+        return float(self.worker.ask("processor", runs=runs, **request)["processor_seconds_per_run"])
+
 
 def ours_elsewhere(source: Source, graph: Path, worker: Worker, versions: dict[str, str]) -> Peer:
     """Our int8 graph in standard operators as the runtime opens it with the OpenVINO provider.

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,15 @@ def operator_shares(graph: Path, feed: Mapping[str, Any], threads: int, folder: 
 def shares(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """The same from a trace's events."""
     time: Counter[str] = Counter()
-    for event in events:
-        if event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time"):
-            time[event["args"]["op_name"]] += event["dur"]
+    for _, operator, spent in kernel_times(events):
+        time[operator] += spent
     whole = time.total() or 1
     return {name: spent / whole for name, spent in time.most_common()}
+
+
+def kernel_times(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, int]]:
+    """Node, operator and microseconds of every kernel that ran."""
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            yield name.removesuffix("_kernel_time"), event["args"]["op_name"], event["dur"]

@@ -8,6 +8,7 @@ and it needs what the runtime's session needs: numpy and one build of onnxruntim
 
     {"do": "open", "name", "path", "provider", "threads", "text": bool}  → {"versions": {…}}
     {"do": "time", "name", "output", "feed": "x.npz", "seconds"}        → {"seconds_per_run"}
+    {"do": "processor", "name", "output", "feed": "x.npz", "runs"}      → {"processor_seconds_per_run"}
     {"do": "embed", "name", "output", "feed": "x.npz", "to": "y.npy"}   → {}
     {"do": "close", "name"}                                             → {}
 
@@ -74,6 +75,14 @@ def _time(request: Request, sessions: dict[str, TowerSession]) -> dict[str, Any]
     }
 
 
+def _processor(request: Request, sessions: dict[str, TowerSession]) -> dict[str, Any]:
+    session, feed = sessions[request["name"]], _feed(request)
+    started = time.process_time()
+    for _ in range(request["runs"]):
+        session.run(request["output"], feed)
+    return {"processor_seconds_per_run": (time.process_time() - started) / request["runs"]}
+
+
 def _embed(request: Request, sessions: dict[str, TowerSession]) -> dict[str, Any]:
     np.save(request["to"], sessions[request["name"]].run(request["output"], _feed(request)))
     return {}
@@ -89,7 +98,7 @@ def _feed(request: Request) -> dict[str, np.ndarray[Any, Any]]:
         return dict(arrays)
 
 
-_DO = {"open": _open, "time": _time, "embed": _embed, "close": _close}
+_DO = {"open": _open, "time": _time, "processor": _processor, "embed": _embed, "close": _close}
 
 if __name__ == "__main__":
     _ANSWERS = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lowclip_export.int8_conv import int8_convolutions, weight_limit
+from lowclip_export.int8_conv import int8_convolutions, pooled_before_activation, weight_limit
 from lowclip_export.int8_matmul import int8_matmuls, product_inputs, static_scales, token_scales
 from lowclip_export.int8_storage import int8_projection, int8_tables
 from lowclip_export.onnx_edit import run_graph
@@ -119,6 +119,46 @@ def test_the_convolution_that_reads_the_pixels_stays_float_unless_told():
     ops = {told: {node.op_type for node in one.graph.node} for told, one in made.items()}
     assert "Conv" in ops[True] and "QLinearConv" not in ops[True]
     assert "Conv" not in ops[False] and "QLinearConv" in ops[False]
+
+
+def test_pooling_behind_the_float_convolution_comes_before_its_activation():
+    """So a session cannot quantize before it; the result is the same to the last bit, at the padded edges too."""
+    model, pixels = pooled_stem(), np.random.default_rng(0).normal(size=(2, 3, 9, 9)).astype(np.float32)
+    ((expected,),) = run_graph(model, [{"x": pixels}])
+    swapped = pooled_before_activation(pooled_stem())
+    assert [node.op_type for node in swapped.graph.node] == ["Conv", "MaxPool", "Relu", "Conv"]
+    onnx.checker.check_model(swapped, full_check=True)
+    ((found,),) = run_graph(swapped, [{"x": pixels}])
+    np.testing.assert_array_equal(found, expected)
+    assert (expected != 0).any()
+    int8 = int8_convolutions(model, ConvRecipe(), calibrated(model, pixels))
+    ops = [node.op_type for node in int8.graph.node]
+    assert ops[:4] == ["Conv", "MaxPool", "Relu", "QuantizeLinear"] and "QLinearConv" in ops
+
+
+def test_an_activation_that_others_read_stays_before_its_pooling():
+    model = pooled_stem()
+    model.graph.output.append(helper.make_tensor_value_info("y2", TensorProto.FLOAT, ["batch", 4, 5, 5]))
+    model.graph.node.append(helper.make_node("Abs", ["r"], ["y2"]))
+    assert [node.op_type for node in pooled_before_activation(model).graph.node][1:3] == ["Relu", "MaxPool"]
+
+
+def pooled_stem() -> onnx.ModelProto:
+    """ResNet's beginning: `x` (N, 3, 9, 9) → `y` (N, 4, 3, 3)."""
+    rng = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], strides=[2, 2], pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
+        helper.make_node("Conv", ["p", "w2"], ["y"]),
+    ]
+    shapes = {"w": (4, 3, 3, 3), "w2": (4, 4, 1, 1)}
+    constants = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    inputs, outputs = (
+        [("x", TensorProto.FLOAT, ["batch", 3, 9, 9])],
+        [("y", TensorProto.FLOAT, ["batch", 4, 3, 3])],
+    )
+    return graph(nodes, inputs, outputs, constants)
 
 
 def test_grouped_but_not_depthwise_convolutions_stay_under_the_limit():
