@@ -18,6 +18,7 @@ from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_runtime.schema import dumps, to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer
+from lowclip_train.augment import identity
 from lowclip_train.captions import Caption, CaptionedImage, captioned_images, tokenize
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
@@ -151,7 +152,8 @@ def drawn_count(rows: range, share: float) -> int:
 
 def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset]) -> str:
     """Config and data decide every step; a state is only resumed under the same ones."""
-    described = dumps({"config": to_dict(config), "data": [d.manifest.pairs_sha256 for d in datasets]})
+    described_config = {**to_dict(config), "augment": identity(config.augment)}
+    described = dumps({"config": described_config, "data": [d.manifest.pairs_sha256 for d in datasets]})
     return hashlib.sha256(described.encode()).hexdigest()
 
 
