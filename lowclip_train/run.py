@@ -24,6 +24,7 @@ from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
 from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
+from lowclip_train.leaks import check_sources
 from lowclip_train.model import DualEncoder
 from lowclip_train.objective import Objective
 from lowclip_train.optimizer import build_optimizer
@@ -79,6 +80,7 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     datasets = [read_dataset(source.dataset) for source in config.sources]
+    check_sources(datasets)
     start = starting_model(config, cache)
     model = start.model
     tokenizer = Tokenizer(start.tokenizer_path, start.text)
