@@ -141,7 +141,7 @@ def test_bad_samples_are_named_or_left_out(tmp_path: Path, members: dict[str, An
     assert stored == {p.image for p in _pairs(tmp_path / "out")}  # what was left out is not kept either
 
 
-def test_a_damaged_or_doubled_shard_stops_even_when_bad_data_may_be_skipped(tmp_path: Path) -> None:
+def test_a_damaged_shard_stops_even_when_bad_data_may_be_skipped(tmp_path: Path) -> None:
     shard = _tar(tmp_path / "a/s.tar", {"a.jpg": _jpeg(1), "a.txt": "t"})
     shard.write_bytes(shard.read_bytes()[:900])
     with pytest.raises(DatasetError, match=r"s\.tar: the shard cannot be read"):
