@@ -10,6 +10,8 @@ from lowclip_runtime.cli.options import configure_process, refuse_in_one_sentenc
 from lowclip_train.eval_commands import evaluate, matrix
 from lowclip_train.translation.command import translate
 
+_SHOWN = 10  # of what was left out
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="lowclip")
@@ -23,7 +25,11 @@ main.add_command(translate)
 
 @main.command()
 @click.argument(
-    "format_name", metavar="FORMAT", type=click.Choice(["flickr8k", "karpathy", "coco", "tsv", "folder"])
+    "format_name",
+    metavar="FORMAT",
+    type=click.Choice(
+        ["flickr8k", "flickr30k", "karpathy", "coco", "tsv", "folder", "webdataset", "parquet"]
+    ),
 )
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
@@ -35,32 +41,47 @@ main.add_command(translate)
 @click.option("--split", default="train", show_default=True, help="Split of images that do not say theirs.")
 @click.option("--split-list", "split_lists", multiple=True, metavar="SPLIT=FILE",
               help="File that lists the images of a split, one a line; repeat for each split.")  # fmt: skip
-@click.option("--skip-missing", is_flag=True, help="Leave out captions whose image is not there.")
+@click.option("--exclude", type=click.Path(path_type=Path), metavar="FILE",
+              help="File that names images to leave out, one a line, such as XTD's test photos.")  # fmt: skip
+@click.option("--image-column", help="Column of a parquet file with the images [default: guessed].")
+@click.option("--caption-column", "caption_columns", multiple=True, metavar="[LANG=]COLUMN",
+              help="Column of a parquet file with captions [default: guessed]; repeat for each language.")  # fmt: skip
+@click.option("--skip-missing", is_flag=True,
+              help="Leave out, and name, what cannot be used: bad lines, empty captions, images that are "
+              "missing or cannot be decoded.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @refuse_in_one_sentence
 def prepare(
     format_name: str, source: Path, out: Path, images: Path | None, name: str | None, lang: str, split: str,
-    split_lists: tuple[str, ...], skip_missing: bool, overwrite: bool,
+    split_lists: tuple[str, ...], exclude: Path | None, image_column: str | None, caption_columns: tuple[str, ...],
+    skip_missing: bool, overwrite: bool,
 ) -> None:  # fmt: skip
     """Turn captions of a known FORMAT into one dataset folder OUT.
 
-    FORMAT is flickr8k (token file), karpathy (JSON), coco (captions JSON), tsv (pairs.tsv) or folder (class folders).
+    FORMAT is flickr8k (token file), flickr30k (token file or results.csv), karpathy (JSON), coco (captions JSON),
+    tsv (pairs.tsv), folder (class folders), webdataset (a .tar, its folder, or "shard-{000..009}.tar") or parquet
+    (of Hugging Face datasets: a file, its folder, or a glob). The images of the last two are put into OUT/images.
     """
-    from lowclip_train.dataset import write_dataset
-    from lowclip_train.prepare import READERS, assign_splits
+    from lowclip_train.make_dataset import Wanted, make_dataset
 
-    folder = images or (source if source.is_dir() else source.parent)
-    pairs = READERS[format_name](source, lang, split)
-    if split_lists:
-        pairs = assign_splits(pairs, _split_files(split_lists))
-    if skip_missing:
-        pairs = [p for p in pairs if (folder / p.image).is_file()]
+    wanted = Wanted(
+        lang=lang, split=split, split_lists=_split_files(split_lists), excluded=exclude, skip_bad=skip_missing,
+        image_column=image_column, caption_columns=caption_columns,
+    )  # fmt: skip
     try:
-        manifest = write_dataset(out, name or out.name, folder, pairs, overwrite=overwrite)
+        made = make_dataset(
+            format_name, source, out, images=images, name=name, wanted=wanted, overwrite=overwrite
+        )
     except FileExistsError as error:
         raise click.ClickException(str(error)) from error
-    counts = ", ".join(f"{key} {count:,}" for key, count in manifest.captions.items())
-    click.echo(f"{out}: {manifest.image_count:,} images; captions: {counts}")
+    for problem in made.left_out[:_SHOWN]:
+        click.echo(f"left out: {problem}", err=True)
+    if len(made.left_out) > _SHOWN:
+        click.echo(f"left out: {len(made.left_out) - _SHOWN:,} more", err=True)
+    if exclude:
+        click.echo(f"{exclude}: {made.excluded_images:,} images excluded")
+    counts = ", ".join(f"{key} {count:,}" for key, count in made.manifest.captions.items())
+    click.echo(f"{out}: {made.manifest.image_count:,} images; captions: {counts}")
 
 
 @main.command()

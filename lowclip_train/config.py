@@ -77,15 +77,39 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random image views (torchvision); a crop of 1, no flip and no jitter switch them off."""
+    """Random image views (torchvision); a crop of 1, no flip and 0 for all others switch them off.
+
+    Attributes:
+        crop_min_area: least share of the photo that a random resized crop keeps; flip: half the views are mirrored.
+        color_jitter: brightness, contrast and saturation change by up to this share.
+        rotation_degrees: turned by up to this to either side.
+        perspective: 0..1, how far the corners may move inwards, as a share of half the photo.
+        grayscale_probability, blur_probability: share of the views without colour, and of those blurred.
+        noise_std: standard deviation of Gaussian noise on pixels scaled to 0..1.
+    """
 
     crop_min_area: float = 0.5
     flip: bool = True
     color_jitter: float = 0.2
+    rotation_degrees: float = 0.0
+    perspective: float = 0.0
+    grayscale_probability: float = 0.0
+    blur_probability: float = 0.0
+    noise_std: float = 0.0
 
     def __post_init__(self) -> None:
+        problems = []
         if not 0 < self.crop_min_area <= 1:
-            raise ValueError(f"crop_min_area must be in (0, 1], not {self.crop_min_area}")
+            problems.append(f"crop_min_area must be in (0, 1], not {self.crop_min_area}")
+        if self.color_jitter < 0:
+            problems.append(f"color_jitter must be 0 or more, not {self.color_jitter}")
+        if not 0 <= self.rotation_degrees <= 180:
+            problems.append(f"rotation_degrees must be in [0, 180], not {self.rotation_degrees}")
+        for name in ("perspective", "grayscale_probability", "blur_probability", "noise_std"):
+            if not 0 <= getattr(self, name) <= 1:
+                problems.append(f"{name} must be in [0, 1], not {getattr(self, name)}")
+        if problems:
+            raise ValueError("; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,13 @@
 """The dataset manifest: what `lowclip-train prepare` writes and training reads.
 
-A folder with `manifest.json` (where the images are, counts, the hash of the pairs) and `pairs.tsv`. Readers of the
-field's caption formats are `prepare.py`.
+A folder with `manifest.json` (where the images are, counts, hashes), `pairs.tsv`, `images.sha256` (as `sha256sum`
+writes it) and, where the images came inside of files, `images/`. How it is made from the field's formats is
+`make_dataset.py`.
 """
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,21 @@ from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.files import sha256_of, whole_folder
 from lowclip_runtime.pairs import Pair, read_pairs, write_pairs
 from lowclip_runtime.schema import dumps, from_dict
+from lowclip_train.bad_data import REFUSE, BadData
+from lowclip_train.image_check import check_images
+from lowclip_train.leaks import check_splits
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no hashes of images; it is still read
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetManifest:
-    """Everything `manifest.json` says; `images` is the folder that `Pair.image` is relative to."""
+    """Everything `manifest.json` says.
+
+    Attributes:
+        images: the folder that `Pair.image` is relative to; absolute, or relative to the dataset's folder.
+        images_sha256: hash of `images.sha256`, which holds that of every image (empty in version 1).
+    """
 
     schema_version: int
     name: str
@@ -29,6 +37,7 @@ class DatasetManifest:
     pairs_sha256: str
     captions: dict[str, int]
     image_count: int
+    images_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,10 +46,30 @@ class Dataset:
 
     manifest: DatasetManifest
     pairs: list[Pair]
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"the dataset {self.manifest.name!r}"
 
     def image_path(self, image: str) -> Path:
         """Where the photo of `Pair.image` lies."""
-        return Path(self.manifest.images) / image
+        return self.folder / self.manifest.images / image
+
+    def image_hashes(self) -> dict[str, str]:
+        """Image → SHA-256 of its file when it was prepared; a dataset of version 1 has its images hashed now.
+
+        Raises:
+            DatasetError: the list of hashes was changed or is gone, or an image is.
+        """
+        if self.manifest.images_sha256:
+            return _read_hashes(self.folder / "images.sha256", self.manifest.images_sha256)
+        names = dict.fromkeys(p.image for p in self.pairs)
+        try:
+            return {name: sha256_of(self.image_path(name)) for name in names}
+        except OSError as error:
+            raise DatasetError(f"{error.filename}: {error.strerror}; run prepare again") from error
 
     def captions_by_image(self, split: str) -> dict[str, list[Pair]]:
         """Image → its captions in `split`; images without any are left out."""
@@ -52,28 +81,52 @@ class Dataset:
 
 
 def write_dataset(
-    folder: str | Path, name: str, images: str | Path, pairs: Sequence[Pair], *, overwrite: bool = False
+    folder: str | Path,
+    name: str,
+    images: str | Path,
+    pairs: Sequence[Pair],
+    *,
+    overwrite: bool = False,
+    bad: BadData = REFUSE,
+    place: Callable[[str], str] = str,
 ) -> DatasetManifest:
-    """Check that every image is there and no photo stands in two splits, then write the dataset whole.
+    """Check that every image can be read and no photo stands in two splits, then write the dataset whole.
+
+    Args:
+        bad: what is done with images that are missing or cannot be decoded; place: image → where it is named.
 
     Raises:
         DatasetError: nothing to write, missing images (the first few are named), or a leak between splits.
     """
     images = Path(images).resolve()
-    _check_images(images, pairs)
-    _check_splits(images, pairs)
+    kept, hashes = check_images(images, pairs, bad, place)
+    check_splits(kept, hashes)
     with whole_folder(folder, overwrite=overwrite) as work:
-        write_pairs(work / "pairs.tsv", pairs)
-        manifest = DatasetManifest(
-            schema_version=SCHEMA_VERSION,
-            name=name,
-            images=str(images),
-            pairs_sha256=sha256_of(work / "pairs.tsv"),
-            captions=dict(sorted(Counter(f"{p.split}/{p.lang}" for p in pairs).items())),
-            image_count=len({p.image for p in pairs}),
-        )
-        (work / "manifest.json").write_text(dumps(manifest), "utf-8")
-    return manifest
+        return _write(work, name, str(images), kept, hashes)
+
+
+def write_extracted(
+    folder: str | Path,
+    name: str,
+    extract: Callable[[Path], Sequence[Pair]],
+    *,
+    overwrite: bool = False,
+    bad: BadData = REFUSE,
+) -> DatasetManifest:
+    """The same for images that come inside of files: `extract` puts them into the given folder and returns the pairs.
+
+    Raises:
+        DatasetError: as for `write_dataset`, or what `extract` raises; nothing is left then.
+    """
+    with whole_folder(folder, overwrite=overwrite) as work:
+        images = work / "images"
+        images.mkdir()
+        kept, hashes = check_images(images, extract(images), bad)
+        check_splits(kept, hashes)
+        for path in [p for p in images.rglob("*") if p.is_file()]:
+            if str(path.relative_to(images)) not in hashes:
+                path.unlink()
+        return _write(work, name, "images", kept, hashes)
 
 
 def read_dataset(folder: str | Path) -> Dataset:
@@ -94,30 +147,33 @@ def read_dataset(folder: str | Path) -> Dataset:
         raise DatasetError(f"{path} has schema version {manifest.schema_version}; upgrade lowclip")
     if sha256_of(folder / "pairs.tsv") != manifest.pairs_sha256:
         raise DatasetError(f"{folder / 'pairs.tsv'} was changed after it was written; run prepare again")
-    return Dataset(manifest, read_pairs(folder / "pairs.tsv"))
+    return Dataset(manifest, read_pairs(folder / "pairs.tsv"), folder)
 
 
-def _check_images(images: Path, pairs: Sequence[Pair]) -> None:
-    if not pairs:
-        raise DatasetError("there are no captions to write")
-    names = dict.fromkeys(p.image for p in pairs)
-    missing = [name for name in names if not (images / name).is_file()]
-    if missing:
-        shown = ", ".join(missing[:3])
-        raise DatasetError(
-            f"{len(missing)} of {len(names)} images are not in {images} (first: {shown}); "
-            "give the right --images folder or pass --skip-missing"
-        )
+def _write(
+    work: Path, name: str, images: str, pairs: Sequence[Pair], hashes: Mapping[str, str]
+) -> DatasetManifest:
+    write_pairs(work / "pairs.tsv", pairs)
+    lines = [f"{sha256}  {image}\n" for image, sha256 in sorted(hashes.items())]
+    (work / "images.sha256").write_text("".join(lines), "utf-8")
+    manifest = DatasetManifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        images=images,
+        pairs_sha256=sha256_of(work / "pairs.tsv"),
+        captions=dict(sorted(Counter(f"{p.split}/{p.lang}" for p in pairs).items())),
+        image_count=len(hashes),
+        images_sha256=sha256_of(work / "images.sha256"),
+    )
+    (work / "manifest.json").write_text(dumps(manifest), "utf-8")
+    return manifest
 
 
-def _check_splits(images: Path, pairs: Sequence[Pair]) -> None:
-    """The same photo, by content, in two splits would make every figure a lie."""
-    split_of: dict[str, tuple[str, str]] = {}
-    for image, split in dict.fromkeys((p.image, p.split) for p in pairs):
-        digest = hashlib.sha256((images / image).read_bytes()).hexdigest()
-        first_image, first_split = split_of.setdefault(digest, (image, split))
-        if first_split != split:
-            raise DatasetError(
-                f"{first_image} ({first_split}) and {image} ({split}) are the same photo in two splits; "
-                "remove one of them"
-            )
+def _read_hashes(path: Path, expected: str) -> dict[str, str]:
+    try:
+        if sha256_of(path) != expected:
+            raise DatasetError(f"{path} was changed after it was written; run prepare again")
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}; run prepare again") from error
+    return {image: sha256 for sha256, _, image in (line.partition("  ") for line in lines)}

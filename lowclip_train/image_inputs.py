@@ -20,7 +20,7 @@ from lowclip_runtime.files import whole_file
 from lowclip_runtime.preprocess import decode, normalize, resize
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import PreprocessSpec
-from lowclip_train.augment import random_view
+from lowclip_train.augment import identity, random_view
 from lowclip_train.config import Augment
 from lowclip_train.frozen_stages import frozen_features
 
@@ -139,7 +139,7 @@ def _cache_key(views: ViewMaker, frozen: nn.Module, view_count: int) -> str:
     described = [
         [str(p) for p in views.paths],
         to_dict(views.spec),
-        to_dict(views.augment),
+        identity(views.augment),
         views.seed,
         view_count,
     ]

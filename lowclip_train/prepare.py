@@ -1,35 +1,55 @@
-"""Readers of the field's caption formats, each giving pairs: Flickr8k tokens, Karpathy JSON, COCO captions JSON,
-TSV, and folders named by class. What is done with the pairs is `dataset.py`.
+"""Readers of the field's caption formats, each giving pairs: Flickr8k and Flickr30k files, Karpathy JSON, COCO captions
+JSON, TSV, and folders named by class. Formats with the images inside are `webdataset.py` and `hf_parquet.py`; what is
+done with the pairs is `make_dataset.py`.
 """
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair, read_pairs
+from lowclip_train.bad_data import REFUSE, BadData
 
+_COCO_2014 = re.compile(r"COCO_[a-z]+2014_(?=\d+$)")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 
 
-def read_flickr8k_tokens(path: Path, lang: str, split: str) -> list[Pair]:
+def read_flickr8k_tokens(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
     """`Flickr8k.token.txt`: `image.jpg#0<TAB>caption` a line (Flickr30k's `results_20130124.token` too)."""
     pairs = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         key, tab, caption = line.partition("\t")
         image, hash_sign, _ = key.rpartition("#")
         if not (tab and hash_sign and image and caption.strip()):
-            raise DatasetError(
-                f"{path}, line {number}: expected 'image.jpg#0<TAB>caption', not {line[:60]!r}"
-            )
+            bad(f"{path}, line {number}: expected 'image.jpg#0<TAB>caption', not {line[:60]!r}")
+            continue
         pairs.append(Pair(image, caption.strip(), lang, split, key))
     return pairs
 
 
-def read_karpathy(path: Path, lang: str, split: str) -> list[Pair]:
+def read_flickr30k(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
+    """`results_20130124.token`, or `results.csv`: a header, then `image.jpg| 0| caption` a line.
+
+    The `results.csv` in circulation has one line (2199200615.jpg, caption 4) that lacks its second bar.
+    """
+    first = next(_lines(path), (0, ""))[1]
+    if not first.startswith("image_name|"):
+        return read_flickr8k_tokens(path, lang, split, bad)
+    pairs = []
+    for number, line in list(_lines(path))[1:]:
+        image, _, rest = line.partition("|")
+        place, bar, caption = map(str.strip, rest.partition("|"))
+        if not (image.strip() and bar and place and caption):
+            bad(f"{path}, line {number}: expected 'image.jpg| 0| caption', not {line[:60]!r}")
+            continue
+        pairs.append(Pair(image.strip(), caption, lang, split, f"{image.strip()}#{place}"))
+    return pairs
+
+
+def read_karpathy(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
     """Karpathy's `dataset_*.json`: images with `filename`, `split`, `sentences[].raw`; `restval` counts as train.
 
     The file's own splits are kept; `split` is only for images that name none.
@@ -39,50 +59,68 @@ def read_karpathy(path: Path, lang: str, split: str) -> list[Pair]:
         try:
             name = str(Path(image.get("filepath", ""), image["filename"]))
             own = str(image.get("split", split)).replace("restval", "train")
-            for sentence in image["sentences"]:
-                identity = str(sentence.get("sentid", f"{name}#{len(pairs)}"))
-                pairs.append(Pair(name, sentence["raw"].strip(), lang, own, identity))
+            sentences = [(s["raw"].strip(), s.get("sentid")) for s in image["sentences"]]
         except (KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(
-                f"{path}: images[{place}] must have filename and sentences[].raw ({error!r})"
-            ) from error
+            bad(f"{path}: images[{place}] must have filename and sentences[].raw ({error!r})")
+            continue
+        for number, (caption, identity) in enumerate(sentences):
+            if caption:
+                sentid = f"{name}#{len(pairs)}" if identity is None else str(identity)
+                pairs.append(Pair(name, caption, lang, own, sentid))
+            else:
+                bad(f"{path}: images[{place}].sentences[{number}] of {name} is empty")
     return pairs
 
 
-def read_coco(path: Path, lang: str, split: str) -> list[Pair]:
+def read_coco(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
     """COCO captions JSON: `images` with `id` and `file_name`, `annotations` with `image_id` and `caption`."""
     data = _json(path)
     try:
         names = {image["id"]: image["file_name"] for image in _list(path, data, "images")}
-        return [
-            Pair(names[a["image_id"]], a["caption"].strip(), lang, split, str(a.get("id", number)))
-            for number, a in enumerate(_list(path, data, "annotations"))
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise DatasetError(f"{path} is not COCO captions JSON: {error!r} is missing or wrong") from error
+    pairs = []
+    for number, annotation in enumerate(_list(path, data, "annotations")):
+        try:
+            image, caption = names[annotation["image_id"]], annotation["caption"].strip()
+        except (KeyError, TypeError, AttributeError) as error:
+            bad(f"{path} is not COCO captions JSON: annotations[{number}]: {error!r} is missing or wrong")
+            continue
+        if caption:
+            pairs.append(Pair(image, caption, lang, split, str(annotation.get("id", number))))
+        else:
+            bad(f"{path}: annotations[{number}] of {image} is empty")
+    return pairs
 
 
-def read_tsv(path: Path, lang: str, split: str) -> list[Pair]:
-    """`pairs.tsv` as DESIGN §1 has it; `lang` and `split` fill columns that the file lacks."""
+def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
+    """`pairs.tsv` as DESIGN §1 has it; `lang` and `split` fill columns that the file lacks.
+
+    It is our own format: a malformed one is refused, never read in part.
+    """
     return [
         Pair(p.image, p.caption, p.lang or lang, p.split or split, p.caption_id or f"{p.image}#{i}")
         for i, p in enumerate(read_pairs(path))
     ]
 
 
-def read_class_folders(path: Path, lang: str, split: str) -> list[Pair]:
+def read_class_folders(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
     """`root/class name/photo.jpg`: the folder's name, underscores as spaces, is the caption."""
     if not path.is_dir():
         raise DatasetError(f"{path} is not a folder of class folders")
-    photos = sorted(p for p in path.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES)
-    return [
-        Pair(str(p.relative_to(path)), p.parent.name.replace("_", " "), lang, split, p.parent.name)
-        for p in photos
-    ]
+    pairs = []
+    for photo in sorted(p for p in path.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES):
+        caption = photo.parent.name.replace("_", " ").strip()
+        if caption:
+            pairs.append(Pair(str(photo.relative_to(path)), caption, lang, split, photo.parent.name))
+        else:
+            bad(f"{photo}: the name of its folder is no caption")
+    return pairs
 
 
-READERS: Mapping[str, Callable[[Path, str, str], list[Pair]]] = {
+READERS: Mapping[str, Callable[[Path, str, str, BadData], list[Pair]]] = {
     "flickr8k": read_flickr8k_tokens,
+    "flickr30k": read_flickr30k,
     "karpathy": read_karpathy,
     "coco": read_coco,
     "tsv": read_tsv,
@@ -108,6 +146,41 @@ def assign_splits(pairs: list[Pair], lists: Mapping[str, Path]) -> list[Pair]:
         for p in pairs
         if p.image in split_of
     ]
+
+
+def exclude(pairs: list[Pair], path: Path) -> list[Pair]:
+    """Leave out the images that a file names, one a line: by path, by file name or by stem.
+
+    COCO's photos have two names, `COCO_val2014_000000436141.jpg` (XTD names its test photos so) and, since 2017,
+    `000000436141.jpg`: each excludes the other.
+    """
+    named = {_plain(name) for name in map(str.strip, _text(path).splitlines()) if name}
+    return [p for p in pairs if named.isdisjoint(map(_plain, (p.image, Path(p.image).name)))]
+
+
+def _plain(name: str) -> str:
+    without_suffix = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
+    return _COCO_2014.sub("", without_suffix)
+
+
+def places(path: Path) -> Callable[[str], str]:
+    """image → the file and, in a file of lines, the line where it is first named."""
+    if path.suffix.lower() == ".json" or not path.is_file():
+        return lambda image: f"{path}: {image}"
+    lines = list(_lines(path))
+
+    def place(image: str) -> str:
+        number = next((n for n, line in lines if line.startswith(image)), None)
+        return f"{path}, line {number}: {image}" if number else f"{path}: {image}"
+
+    return place
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that hold something, with their numbers from 1."""
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if line.strip():
+            yield number, line.rstrip("\r")
 
 
 def _text(path: Path) -> str:

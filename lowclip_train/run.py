@@ -18,6 +18,7 @@ from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_runtime.schema import dumps, to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer
+from lowclip_train.augment import identity
 from lowclip_train.captions import Caption, CaptionedImage, captioned_images, tokenize
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
@@ -27,6 +28,7 @@ from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
 from lowclip_train.heads_only import HeadsOnly, prepare_heads
 from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
+from lowclip_train.leaks import check_sources
 from lowclip_train.model import DualEncoder
 from lowclip_train.objective import Objective
 from lowclip_train.optimizer import build_optimizer
@@ -104,6 +106,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     cache = folder / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     datasets = [read_dataset(source.dataset) for source in config.sources]
+    check_sources(datasets)
     start = starting_model(config, cache)
     model = start.model.to(processes.device)
     tokenizer = Tokenizer(start.tokenizer_path, start.text)
@@ -216,7 +219,8 @@ def _resumable(
 def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> str:
     """Config, data and the checkpoint to start from decide every step; a state is only resumed under the same ones."""
     data = [d.manifest.pairs_sha256 for d in datasets]
-    described = dumps({"config": to_dict(config), "data": data, "parent": start.get("parent")})
+    described_config = {**to_dict(config), "augment": identity(config.augment)}
+    described = dumps({"config": described_config, "data": data, "parent": start.get("parent")})
     return hashlib.sha256(described.encode()).hexdigest()
 
 

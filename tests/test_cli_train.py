@@ -68,7 +68,7 @@ def test_prepare_refuses_an_existing_folder_and_missing_images(tmp_path: Path) -
 
 
 def test_wrong_usage_is_status_2(tmp_path: Path) -> None:
-    assert _run("prepare", "parquet", tmp_path, tmp_path / "out").exit_code == 2
+    assert _run("prepare", "csv", tmp_path, tmp_path / "out").exit_code == 2
     assert _run("run", tmp_path / "c.toml").exit_code == 2
 
 

@@ -37,7 +37,9 @@ def write_pictures(folder: Path) -> list[Pair]:
     return pairs
 
 
-def write_text_encoder(folder: Path, *, layers: int = 2, hidden: int = 32) -> Path:
+def write_text_encoder(
+    folder: Path, *, layers: int = 2, hidden: int = 32, heads: int = 2, feed_forward: int | None = None
+) -> Path:
     """A seeded BERT with a whole-word tokenizer, in Hugging Face's layout."""
     import torch
 
@@ -55,8 +57,8 @@ def write_text_encoder(folder: Path, *, layers: int = 2, hidden: int = 32) -> Pa
     )
     torch.manual_seed(1)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=2,
-        intermediate_size=2 * hidden, max_position_embeddings=64, pad_token_id=0,
+        vocab_size=len(words), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=feed_forward or 2 * hidden, max_position_embeddings=64, pad_token_id=0,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,0 +1,31 @@
+"""What is done with a line, caption or image that cannot be used: refused, or left out and named."""
+
+from dataclasses import dataclass, field
+
+from lowclip_runtime.errors import DatasetError
+
+
+@dataclass
+class BadData:
+    """Readers call it with one sentence for each thing they cannot use: what it is, in which file and line.
+
+    Attributes:
+        skip: leave it out and go on, instead of raising at the first.
+        left_out: the sentences so far.
+    """
+
+    skip: bool = False
+    left_out: list[str] = field(default_factory=list)
+
+    def __call__(self, problem: str) -> None:
+        """Note the problem.
+
+        Raises:
+            DatasetError: nothing may be left out.
+        """
+        if not self.skip:
+            raise DatasetError(f"{problem}; correct it or pass --skip-missing")
+        self.left_out.append(problem)
+
+
+REFUSE = BadData()  # never holds anything: it raises instead

@@ -1,0 +1,66 @@
+"""What formats with images inside have in common: captions in their several shapes, and names safe to write to."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lowclip_runtime.pairs import Pair
+
+CAPTION_NAMES = ("captions", "caption", "sentences", "text", "texts")
+_CHARACTERS = re.compile(r"[^\x00-\x1f\x7f\\:*?\"<>|]+")
+
+
+def captions_of(value: Any, lang: str) -> list[tuple[str, str]]:
+    """(lang, caption) of a text, a list of them, an object with `raw` or one of languages; blank ones are dropped."""
+    if isinstance(value, str):
+        return [(lang, " ".join(value.split()))] if value.strip() else []
+    if isinstance(value, dict):
+        if "raw" in value:  # Karpathy's sentences
+            return captions_of(value["raw"], lang)
+        return [found for of_lang, texts in value.items() for found in captions_of(texts, str(of_lang))]
+    if isinstance(value, list | tuple):
+        return [found for item in value for found in captions_of(item, lang)]
+    return []
+
+
+def pairs_of(image: str, captions: Iterable[tuple[str, str]], split: str) -> list[Pair]:
+    """One pair a caption; the nth captions of all languages share a `caption_id`."""
+    count: dict[str, int] = {}
+    pairs = []
+    for lang, caption in captions:
+        number = count[lang] = count.get(lang, -1) + 1
+        pairs.append(Pair(image, caption, lang, split, f"{image}#{number}"))
+    return pairs
+
+
+def matching(pattern: str | Path) -> list[Path]:
+    """The files that a path, or a glob in its last part, stands for, in order."""
+    path = Path(pattern)
+    return [path] if path.is_file() else sorted(path.parent.glob(path.name))
+
+
+def is_safe_name(name: str) -> bool:
+    """May this relative path, which came from a file of somebody else's, be written below a folder of ours?"""
+    path = PurePosixPath(name)
+    parts = name.split("/")
+    return (
+        not path.is_absolute()
+        and all(part not in ("", ".", "..") and len(part.encode()) <= 200 for part in parts)
+        and all(_CHARACTERS.fullmatch(part) for part in parts)
+        and name.isprintable()
+        and " ".join(name.split()) == name
+    )
+
+
+def put(folder: Path, name: str, data: bytes) -> bool:
+    """Write a new file `folder / name`, where `is_safe_name(name)`; False where that name is taken."""
+    assert is_safe_name(name), "callers check what they write"
+    path = folder / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(data)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""`lowclip-train prepare` as a library call: a known format read, cut to what is wanted, checked, written whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.pairs import Pair
+from lowclip_train.bad_data import BadData
+from lowclip_train.dataset import DatasetManifest, write_dataset, write_extracted
+from lowclip_train.hf_parquet import extract_parquet
+from lowclip_train.prepare import READERS, assign_splits, exclude, places
+from lowclip_train.webdataset import extract_shards
+
+EXTRACTED = ("webdataset", "parquet")  # formats with the images inside
+FORMATS = (*READERS, *EXTRACTED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What of a source becomes the dataset.
+
+    Attributes:
+        lang, split: of captions and images that do not say theirs.
+        split_lists: split → file that lists its images; images in none are dropped.
+        excluded: file that names images to leave out.
+        skip_bad: leave out what cannot be used, instead of refusing the whole.
+        image_column, caption_columns: of parquet, guessed where not given.
+    """
+
+    lang: str = "en"
+    split: str = "train"
+    split_lists: Mapping[str, Path] = field(default_factory=dict)
+    excluded: Path | None = None
+    skip_bad: bool = False
+    image_column: str | None = None
+    caption_columns: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a source: the manifest, what was left out as bad, and how many images by name."""
+
+    manifest: DatasetManifest
+    left_out: list[str]
+    excluded_images: int
+
+
+def make_dataset(
+    format_name: str,
+    source: Path,
+    out: Path,
+    *,
+    images: Path | None = None,
+    name: str | None = None,
+    wanted: Wanted | None = None,
+    overwrite: bool = False,
+) -> Made:
+    """Turn captions of a known format (one of `FORMATS`) into the dataset folder `out`.
+
+    Args:
+        images: folder of the images, for formats that only name them [default: the source's own].
+
+    Raises:
+        DatasetError: bad data, which is named with its file and place.
+        FileExistsError: `out` exists and may not be overwritten.
+    """
+    wanted = wanted or Wanted()
+    bad = BadData(skip=wanted.skip_bad)
+    excluded: set[str] = set()
+
+    def cut(pairs: list[Pair]) -> list[Pair]:
+        if wanted.split_lists:
+            pairs = assign_splits(pairs, wanted.split_lists)
+        kept = exclude(pairs, wanted.excluded) if wanted.excluded else pairs
+        excluded.update({p.image for p in pairs} - {p.image for p in kept})
+        return kept
+
+    if format_name in EXTRACTED:
+        if images:
+            raise DatasetError(f"{format_name} has its images inside; leave --images out")
+        manifest = write_extracted(
+            out,
+            name or out.name,
+            lambda folder: cut(_extract(format_name, source, folder, wanted, bad)),
+            overwrite=overwrite,
+            bad=bad,
+        )
+    else:
+        folder = images or (source if source.is_dir() else source.parent)
+        pairs = cut(READERS[format_name](source, wanted.lang, wanted.split, bad))
+        manifest = write_dataset(
+            out, name or out.name, folder, pairs, overwrite=overwrite, bad=bad, place=places(source)
+        )
+    return Made(manifest, bad.left_out, len(excluded))
+
+
+def _extract(format_name: str, source: Path, folder: Path, wanted: Wanted, bad: BadData) -> list[Pair]:
+    if format_name == "webdataset":
+        return extract_shards(source, folder, wanted.lang, wanted.split, bad)
+    return extract_parquet(
+        source, folder, wanted.lang, wanted.split, bad,
+        image_column=wanted.image_column, caption_columns=wanted.caption_columns,
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""Reader of WebDataset shards: tar files in which members that share a key are one sample.
+
+`0001.jpg` with `0001.txt` (a caption a line) or `0001.json` (captions under a key such as `caption`, also by language).
+Nothing a shard names decides where on the disk something is written but below the given folder (`extract.py`).
+"""
+
+import itertools
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.pairs import Pair
+from lowclip_train.bad_data import REFUSE, BadData
+from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
+from lowclip_train.prepare import IMAGE_SUFFIXES
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MAX_MEMBER_BYTES = 512 << 20  # no photo is larger; a header may claim anything
+_Member = tuple[str, str, bytes]  # key, suffix in small letters, content
+
+
+def extract_shards(
+    source: str | Path, images: Path, lang: str, split: str, bad: BadData = REFUSE
+) -> list[Pair]:
+    """Write the images of all samples to `images/shard/key.suffix`, and give their pairs.
+
+    Args:
+        source: a shard, a folder of `*.tar`, a glob, or a pattern such as `shard-{000..009}.tar`.
+
+    Raises:
+        DatasetError: no shard, one that is missing, damaged or named like another, or a bad sample.
+    """
+    shards = find_shards(source)
+    names = [shard.name.removesuffix(".gz").removesuffix(".tar") for shard in shards]
+    for name in names:
+        if names.count(name) > 1:
+            raise DatasetError(f"{source}: two shards are named {name}; rename one")
+    pairs: list[Pair] = []
+    for shard, name in zip(shards, names, strict=True):
+        for key, members in itertools.groupby(_members(shard, bad), lambda member: member[0]):
+            pairs += _extract_sample(shard, f"{name}/{key}", list(members), images, lang, split, bad)
+    return pairs
+
+
+def find_shards(source: str | Path) -> list[Path]:
+    """The shards that a path, folder, glob or brace pattern stands for, in order.
+
+    Raises:
+        DatasetError: there is none, or one of a brace pattern is missing.
+    """
+    if Path(source).is_dir():
+        found = sorted(p for p in Path(source).iterdir() if p.name.endswith((".tar", ".tar.gz")))
+        if not found:
+            raise DatasetError(f"{source}: a folder without .tar files")
+        return found
+    shards: list[Path] = []
+    for pattern in _expanded(str(source)):
+        matches = matching(pattern)
+        if not matches:
+            raise DatasetError(f"{pattern}: no such shard; name a .tar, its folder or shard-{{000..009}}.tar")
+        shards += matches
+    return shards
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """`a-{08..10}.tar` → a-08.tar, a-09.tar, a-10.tar; several ranges multiply."""
+    found = _RANGE.search(pattern)
+    if not found:
+        yield pattern
+        return
+    first, last = found.groups()
+    for number in range(int(first), int(last) + 1):
+        digits = str(number).zfill(len(first))
+        yield from _expanded(pattern[: found.start()] + digits + pattern[found.end() :])
+
+
+def _members(shard: Path, bad: BadData) -> Iterator[_Member]:
+    """Files of images and captions; links, devices and other files are never looked into."""
+    try:
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                stem, dot, suffix = path.name.partition(
+                    "."
+                )  # the key ends at the first dot of the file's name
+                suffix = f".{suffix.lower()}"
+                if not (member.isfile() and dot and stem) or not _is_wanted(suffix):
+                    continue
+                if member.size > _MAX_MEMBER_BYTES:
+                    bad(f"{shard}, {member.name}: {member.size:,} bytes are too many for an image or caption")
+                    continue
+                file = tar.extractfile(member)
+                assert file is not None, "it is a regular file"
+                yield member.name.removeprefix("./")[: -len(suffix)], suffix, file.read()
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise DatasetError(f"{shard}: the shard cannot be read ({error}); get it anew") from error
+
+
+def _is_wanted(suffix: str) -> bool:
+    return suffix in IMAGE_SUFFIXES or suffix in (".txt", ".json")
+
+
+def _extract_sample(
+    shard: Path, name: str, members: list[_Member], images: Path, lang: str, split: str, bad: BadData
+) -> list[Pair]:
+    place = f"{shard}, sample {members[0][0]!r}"
+    photos = [(suffix, data) for _, suffix, data in members if suffix in IMAGE_SUFFIXES]
+    if len(photos) != 1:
+        bad(f"{place}: expected one image, found {len(photos)}")
+        return []
+    try:
+        captions = [c for _, suffix, data in members for c in _captions(suffix, data, lang)]
+    except ValueError as error:
+        bad(f"{place}: its captions cannot be read ({error})")
+        return []
+    ((suffix, data),) = photos
+    if not captions:
+        bad(f"{place}: no caption in a .txt, or in a .json under {', '.join(CAPTION_NAMES)}")
+    elif not is_safe_name(name):
+        bad(f"{place}: not a name to write a file to; rename it")
+    elif not put(images, name + suffix, data):
+        bad(f"{place}: the key comes twice")
+    else:
+        return pairs_of(name + suffix, captions, split)
+    return []
+
+
+def _captions(suffix: str, data: bytes, lang: str) -> list[tuple[str, str]]:
+    if suffix == ".txt":
+        return captions_of(data.decode("utf-8-sig").splitlines(), lang)
+    if suffix != ".json":
+        return []
+    described = json.loads(data)
+    if not isinstance(described, dict):
+        raise ValueError(f"expected a JSON object, not {type(described).__name__}")
+    found = next((described[name] for name in CAPTION_NAMES if name in described), None)
+    return captions_of(found, lang)
