@@ -21,6 +21,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def main(data: Path, work: Path, trains: bool) -> None:
     unpack(data, work)
     lay_out_photos(data, work)
     lay_out_emoji(data, work)
+    lay_out_calibration(work)
     lay_out_texts(data, work)
     lay_out_weights(data, work)
     shipped = files("lowclip_train")
@@ -104,6 +106,16 @@ def lay_out_emoji(data: Path, work: Path) -> None:
             captions = [("en", row["en"]), ("az", row["az"]), ("az", keywords)]
             pairs += [Pair(image, c, lang, split, row["key"]) for lang, c in captions if c.strip()]
     write_dataset(work / "emoji", "emoji", work / "images", pairs, overwrite=True)
+
+
+def lay_out_calibration(work: Path) -> None:
+    """Train photos and drawings in one pairs file, beside the folder `images`, to measure int8 ranges on."""
+    pairs = []
+    for name, folder in (("flickr8k", "flickr8k/"), ("emoji", "")):
+        found = read_pairs(work / name / "pairs.tsv")
+        pairs += [replace(p, image=folder + p.image) for p in found if p.split == "train"]
+    with whole_file(work / "calibration.tsv") as aside:
+        write_pairs(aside, pairs)
 
 
 def lay_out_texts(data: Path, work: Path) -> None:
