@@ -220,11 +220,13 @@ class TrainConfig:
             raise ValueError(
                 "schedule.image_views caches frozen stages, so towers.image_frozen_stages must not be 0"
             )
+        if self.schedule.text_views and not self.heads_only:
+            raise ValueError("schedule.text_views works where only heads train on cached views (image_views)")
         retained = any(source.retention for source in self.sources)
         if (retained or self.class_names) and not self.heads_only:
             raise ValueError(
                 "retention and class_names work where only heads train on cached views: every stage must be heads, "
-                "schedule.image_views 1 or more, and text_noise off"
+                "schedule.image_views 1 or more, and text_noise off or schedule.text_views 1 or more"
             )
         if retained and not self.towers.checkpoint:
             raise ValueError(
@@ -235,7 +237,8 @@ class TrainConfig:
     def heads_only(self) -> bool:
         """Whether encoders get the same inputs all along and never change, so that each needs to run only once."""
         only_heads = bool(self.stages) and all(stage.train == "heads" for stage in self.stages)
-        return only_heads and self.schedule.image_views > 0 and self.text_noise == TextNoise()
+        texts_cached = self.schedule.text_views > 0 or self.text_noise == TextNoise()
+        return only_heads and self.schedule.image_views > 0 and texts_cached
 
 
 def load_config(path: str | Path) -> TrainConfig:

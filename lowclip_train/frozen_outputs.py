@@ -73,8 +73,10 @@ def pool_images(inputs: CachedInputs, tail: nn.Module, device: torch.device, fol
 
 
 @torch.no_grad()
-def pool_texts(tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], folder: Path) -> PooledTexts:
-    """The text encoder's vectors of `texts`; kept in `folder`."""
+def pool_texts(
+    tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], folder: Path
+) -> NDArray[np.float16]:
+    """The text encoder's vectors of `texts`, (T, C); kept in `folder`."""
 
     def compute() -> NDArray[np.float16]:
         tower.eval()
@@ -90,7 +92,7 @@ def pool_texts(tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], fol
             found |= zip(rows, pooled.astype(np.float16), strict=True)
         return np.stack([found[i] for i in range(len(texts))])
 
-    return PooledTexts(texts, _kept(folder, "pooled-texts", texts, tower.encoder, compute))
+    return _kept(folder, "pooled-texts", texts, tower.encoder, compute)
 
 
 def _kept(

@@ -5,7 +5,8 @@ Keep: the embeddings that the checkpoint it starts from gave (learning without f
 """
 
 import copy
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from lowclip_train.frozen_outputs import PooledInputs, PooledTexts, pool_texts
 from lowclip_train.image_inputs import ImageInputs
 from lowclip_train.loss import info_nce
 from lowclip_train.model import DualEncoder
+from lowclip_train.text_noise import noisy
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,22 @@ class HeadsOnly:
     """What such a run has beside any other run's.
 
     Attributes:
-        texts: the text encoder's vectors of all captions and class names.
+        texts: the text encoder's vectors of all captions, their views, and class names.
+        views: of each caption: itself, and as people type it.
         start: the projections of the checkpoint it starts from; None where nothing is to be kept.
         classes: None where no class names are to be learned.
     """
 
     texts: PooledTexts
+    views: Mapping[str, tuple[str, ...]]
     start: "StartHeads | None"
     classes: "NamedClasses | None"
+
+    def draw_views(self, captions: Sequence[str], generator: np.random.Generator) -> list[str]:
+        """One view of each caption."""
+        places = generator.random(len(captions))
+        views = [self.views[caption] for caption in captions]
+        return [of_one[int(place * len(of_one))] for of_one, place in zip(views, places, strict=True)]
 
 
 class StartHeads:
@@ -53,7 +63,7 @@ class StartHeads:
         """How far embeddings are from where they were at the start.
 
         Args:
-            pooled: what the encoders give for images and their captions, (N, C) each.
+            pooled: what the encoders give for images and their captions, as they are, (N, C) each.
             embeds: what the projections make of them now, (N, D) each.
             weights: (N,), how much each image and its caption matter.
 
@@ -102,12 +112,25 @@ def prepare_heads(
     if config.class_names:
         classifier = pretrained_classifier(model.config.image_encoder, config.class_names.image_weights)
         names = read_class_names(config.class_names.names, classifier.out_features)
-    texts = list(dict.fromkeys([*captions, *(names.all if names else ())]))
-    pooled = pool_texts(model.text_tower, tokenizer, texts, folder)
+    plain = list(dict.fromkeys([*captions, *(names.all if names else ())]))
+    views = {caption: _views(caption, config) for caption in dict.fromkeys(captions)}
+    typed = sorted({view for of_one in views.values() for view in of_one}.difference(plain))
+    vectors = [pool_texts(model.text_tower, tokenizer, texts, folder) for texts in (plain, typed) if texts]
+    pooled = PooledTexts([*plain, *typed], np.concatenate(vectors))
     classes = None
     if config.class_names and classifier and names:
-        plain = torch.from_numpy(inputs.pooled[:, 0].astype(np.float32))
-        features = ClassFeatures(classifier.weight.detach(), classifier.bias.detach(), plain)
+        photos = torch.from_numpy(inputs.pooled[:, 0].astype(np.float32))
+        features = ClassFeatures(classifier.weight.detach(), classifier.bias.detach(), photos)
         classes = NamedClasses(config.class_names, names, features)
     retained = any(source.retention for source in config.sources)
-    return HeadsOnly(pooled, StartHeads(model) if retained else None, classes)
+    return HeadsOnly(pooled, views, StartHeads(model) if retained else None, classes)
+
+
+def _views(caption: str, config: TrainConfig) -> tuple[str, ...]:
+    """A function of the caption and the seed alone."""
+    key = [zlib.crc32(caption.encode()), config.schedule.seed]
+    typed = [
+        noisy(caption, config.text_noise, np.random.default_rng([*key, view]))
+        for view in range(config.schedule.text_views)
+    ]
+    return (caption, *typed)

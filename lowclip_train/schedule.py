@@ -22,6 +22,8 @@ class Schedule:
         layer_decay: each layer of the encoders learns this many times as fast as the one above it (1: all alike).
         image_views: random views of each image whose frozen stages are computed once and cached (0: no cache,
             a new view every time).
+        text_views: of each caption, as `text_noise` types it, whose encoding is computed once and cached beside that
+            of the caption itself, in runs of heads alone (0: captions as they are).
         save_every_s: seconds between resumable states.
         tensorboard: also write scalars for TensorBoard, into `tensorboard` in the run's folder.
         ema_decay: of the moving average of the weights that is validated and saved instead of them (0: off).
@@ -42,6 +44,7 @@ class Schedule:
     weight_decay: float = 0.01
     warmup: float = 0.05
     image_views: int = 0
+    text_views: int = 0
     save_every_s: float = 60.0
     tensorboard: bool = False
     seed: int = 0
@@ -53,7 +56,7 @@ class Schedule:
         for name in ("epochs", "batch_size", "captions_per_image"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("image_views", "patience", "micro_batch_size"):
+        for name in ("image_views", "text_views", "patience", "micro_batch_size"):
             if getattr(self, name) < 0:
                 problems.append(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 < self.layer_decay <= 1:

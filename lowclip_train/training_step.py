@@ -15,8 +15,8 @@ from lowclip_runtime.errors import LowClipError
 from lowclip_runtime.text import pad
 from lowclip_train.captions import Caption, draw_captions
 from lowclip_train.encoding import Encoding, Piece
-from lowclip_train.frozen_outputs import PooledTexts
 from lowclip_train.frozen_stages import keep_batch_norm_statistics
+from lowclip_train.heads_only import HeadsOnly
 from lowclip_train.loss import cosine_distance
 from lowclip_train.optimizer import learning_rate_factor, set_learning_rates
 from lowclip_train.precision import autocast
@@ -93,7 +93,7 @@ def _encode_texts(
 ) -> tuple[Encoding, Tensor]:
     """Captions, as people type them, in pieces of like length → the text encoder's pooled vectors, and their order."""
     if run.heads:
-        return _looked_up(run, run.heads.texts, captions), torch.arange(len(captions))
+        return _looked_up(run, run.heads, captions, generator), torch.arange(len(captions))
     typed = [noisy(caption.text, run.config.text_noise, generator) for caption in captions]
     again = iter(run.tokenizer.token_ids([t for t, c in zip(typed, captions, strict=True) if t != c.text]))
     rows = [c.token_ids if t == c.text else next(again) for t, c in zip(typed, captions, strict=True)]
@@ -105,8 +105,11 @@ def _encode_texts(
     return encoding, torch.from_numpy(np.argsort(by_length)).to(run.processes.device)
 
 
-def _looked_up(run: Run, pooled: PooledTexts, captions: Sequence[Caption]) -> Encoding:
-    own = pooled.vectors([c.text for c in captions[run.processes.share]]).to(run.processes.device)
+def _looked_up(
+    run: Run, heads: HeadsOnly, captions: Sequence[Caption], generator: np.random.Generator
+) -> Encoding:
+    views = heads.draw_views([c.text for c in captions], generator)
+    own = heads.texts.vectors(views[run.processes.share]).to(run.processes.device)
     return Encoding([lambda: own], len(captions), run.processes, cached=False)
 
 
@@ -146,8 +149,7 @@ def _losses(
 ) -> dict[str, Tensor]:
     """Encoder outputs of images (N, C) and texts (k * N + P, C) → losses, of the whole batch."""
     image_embeds = run.model.image_tower.embed_pooled(features)
-    pooled_captions = pooled[: len(texts.captions)]
-    text_embeds = run.model.text_tower.embed_pooled(pooled_captions)
+    text_embeds = run.model.text_tower.embed_pooled(pooled[: len(texts.captions)])
     losses = {"contrastive": _contrastive(run, rows, texts, image_embeds, text_embeds)}
     if run.teacher and run.config.distillation:
         target = run.teacher.vectors([c.teacher_text for c in texts.all]).to(pooled.device)
@@ -156,10 +158,11 @@ def _losses(
             pooled - mean, target - mean
         )
     if run.heads and run.heads.start:
-        first = slice(len(rows))  # the first caption of each image is enough
+        first = texts.captions[: len(rows)]  # one of each image is enough
+        as_they_are = run.heads.texts.vectors([c.text for c in first]).to(features.device)
         losses["retention"] = run.heads.start.distance(
-            (features, pooled_captions[first]),
-            (image_embeds, text_embeds[first]),
+            (features, as_they_are),
+            (image_embeds, text_embeds[: len(rows)]),
             run.retention_weights(rows).to(features.device),
         )
     if run.heads and run.heads.classes:

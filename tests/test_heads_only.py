@@ -55,6 +55,23 @@ def test_pooled_outputs_are_what_the_encoders_give(parent: TrainConfig, tmp_path
     )
 
 
+def test_captions_are_pooled_as_typed_too(parent: TrainConfig, tmp_path: Path) -> None:
+    noise = TextNoise(no_diacritics_probability=1.0)
+    config = replace(parent, text_noise=noise, schedule=replace(parent.schedule, text_views=1))
+    run = prepare_run(config, tmp_path / "run")
+    assert run.heads
+    drawn = run.heads.draw_views(["qırmızı şəkil"] * 200, np.random.default_rng(0))
+    assert {drawn.count(view) for view in ("qırmızı şəkil", "qirmizi sekil")} <= set(range(70, 131))
+    run.heads.texts.vectors(drawn)
+    whole = train(config, tmp_path / "run")
+    train(config, tmp_path / "cut", max_steps=3)
+    assert (whole / "model.safetensors").read_bytes() == (
+        train(config, tmp_path / "cut") / "model.safetensors"
+    ).read_bytes()
+    with pytest.raises(ValueError, match="text_views works where only heads train"):
+        replace(config, stages=())
+
+
 def test_a_new_branch_changes_nothing_yet(parent: TrainConfig, tmp_path: Path) -> None:
     run = prepare_run(parent, tmp_path / "run")
     before = load_checkpoint(parent.towers.checkpoint).model
