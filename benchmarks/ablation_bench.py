@@ -17,8 +17,9 @@ import torch
 from result_file import row, write_result
 
 from lowclip_runtime.metrics import retrieval_metrics
+from lowclip_runtime.text_noise import without_diacritics
 from lowclip_train.checkpoint import load_checkpoint
-from lowclip_train.config import TrainConfig, load_config
+from lowclip_train.config import TextNoise, TrainConfig, load_config
 from lowclip_train.evaluate import embed_token_ids
 from lowclip_train.run import Run, prepare_run
 from lowclip_train.trainer import train
@@ -34,8 +35,17 @@ def _without_retention(config: TrainConfig) -> TrainConfig:
 VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "without class names": lambda c: replace(c, class_names=None),
     "without retention": _without_retention,
+    "without typed captions": lambda c: replace(
+        c, text_noise=TextNoise(), schedule=replace(c.schedule, text_views=0)
+    ),
     "without a second branch": lambda c: replace(c, towers=replace(c.towers, projection_hidden=0)),
 }
+# (name, language, how its captions are typed)
+TYPED: list[tuple[str, str, Callable[[str], str]]] = [
+    ("az", "az", str),
+    ("az without diacritics", "az", without_diacritics),
+    ("en", "en", str),
+]
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ from lowclip_train.image_inputs import CachedInputs
 from lowclip_train.model import TextTower
 
 _BATCH = 64
+_PART = 4096  # texts: half a minute's work on two slow cores
 
 
 class PooledInputs:
@@ -72,27 +74,33 @@ def pool_images(inputs: CachedInputs, tail: nn.Module, device: torch.device, fol
     return PooledInputs(_kept(folder, "pooled-images", [inputs.key], tail, compute))
 
 
-@torch.no_grad()
 def pool_texts(
     tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], folder: Path
 ) -> NDArray[np.float16]:
-    """The text encoder's vectors of `texts`, (T, C); kept in `folder`."""
+    """The text encoder's vectors of `texts`, (T, C); kept in `folder`, part by part, so that a kill costs one part."""
+    parts = [texts[i : i + _PART] for i in range(0, len(texts), _PART)]
+    bar = tqdm(parts, "pooled texts", unit=f"{_PART} texts", mininterval=5, disable=None)
+    compute = partial(_pool_part, tower, tokenizer)
+    return np.concatenate(
+        [_kept(folder, "pooled-texts", part, tower.encoder, partial(compute, part)) for part in bar]
+    )
 
-    def compute() -> NDArray[np.float16]:
-        tower.eval()
-        device = next(tower.parameters()).device
-        token_ids = tokenizer.token_ids(texts)
-        by_length = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
-        found: dict[int, NDArray[np.float16]] = {}
-        for rows in _batches(by_length, "pooled texts"):
-            input_ids, mask = map(
-                torch.from_numpy, pad([token_ids[i] for i in rows], tokenizer.spec.pad_token_id)
-            )
-            pooled = tower.pool(input_ids.to(device), mask.to(device)).cpu().numpy()
-            found |= zip(rows, pooled.astype(np.float16), strict=True)
-        return np.stack([found[i] for i in range(len(texts))])
 
-    return _kept(folder, "pooled-texts", texts, tower.encoder, compute)
+@torch.no_grad()
+def _pool_part(tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.float16]:
+    tower.eval()
+    device = next(tower.parameters()).device
+    token_ids = tokenizer.token_ids(texts)
+    by_length = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
+    found: dict[int, NDArray[np.float16]] = {}
+    for start in range(0, len(texts), _BATCH):
+        rows = by_length[start : start + _BATCH]
+        input_ids, mask = map(
+            torch.from_numpy, pad([token_ids[i] for i in rows], tokenizer.spec.pad_token_id)
+        )
+        pooled = tower.pool(input_ids.to(device), mask.to(device)).cpu().numpy()
+        found |= zip(rows, pooled.astype(np.float16), strict=True)
+    return np.stack([found[i] for i in range(len(texts))])
 
 
 def _kept(

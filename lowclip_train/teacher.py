@@ -23,6 +23,7 @@ from lowclip_train.encoders import pretrained_text_encoder, tokenizer_file
 from lowclip_train.model import masked_mean
 
 _BATCH = 64
+_PART = 2048  # texts: half a minute's work of e5-small on two slow cores
 
 
 class Teacher:
@@ -46,7 +47,15 @@ class Teacher:
 
 
 def _cached_vectors(config: Distillation, texts: list[str], folder: Path) -> NDArray[np.float16]:
-    described = "\n".join([config.teacher, config.teacher_prefix, *texts])
+    """(T, C), kept part by part, so that a kill costs one part."""
+    parts = [texts[i : i + _PART] for i in range(0, len(texts), _PART)]
+    bar = tqdm(parts, "text teacher", unit=f"{_PART} texts", mininterval=5, disable=None)
+    return np.concatenate([_cached_part(config, part, folder) for part in bar])
+
+
+def _cached_part(config: Distillation, texts: list[str], folder: Path) -> NDArray[np.float16]:
+    teacher = str(Path(config.teacher).resolve()) if Path(config.teacher).is_dir() else config.teacher
+    described = "\n".join([teacher, config.teacher_prefix, *texts])
     path = folder / f"teacher-{hashlib.sha256(described.encode()).hexdigest()[:16]}.npy"
     if not path.is_file():
         vectors = mean_pooled_vectors(config.teacher, config.teacher_prefix, texts, folder)
@@ -70,9 +79,7 @@ def mean_pooled_vectors(source: str, prefix: str, texts: list[str], folder: Path
     token_ids = Tokenizer(tokenizer_file(source, folder), spec).token_ids(texts)
     by_length = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
     vectors = np.empty((len(texts), encoder.config.hidden_size), np.float16)
-    for start in tqdm(
-        range(0, len(texts), _BATCH), "text teacher", unit="batch", mininterval=5, disable=None
-    ):
+    for start in range(0, len(texts), _BATCH):
         rows = by_length[start : start + _BATCH]
         input_ids, mask = map(torch.from_numpy, pad([token_ids[i] for i in rows], pad_token_id))
         hidden = encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state
