@@ -15,14 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.class_features import ClassFeatures, ClassNames, read_class_names
-from lowclip_train.config import ClassNamesConfig, TrainConfig
+from lowclip_train.class_units import name_embeddings, set_class_units
+from lowclip_train.config import ClassNamesConfig, ClassUnitsConfig, TrainConfig
 from lowclip_train.encoders import pretrained_classifier
+from lowclip_train.evaluate import embed_token_ids
 from lowclip_train.frozen_outputs import PooledInputs, PooledTexts, pool_texts
 from lowclip_train.image_inputs import ImageInputs
 from lowclip_train.loss import info_nce
-from lowclip_train.model import DualEncoder
+from lowclip_train.model import DualEncoder, ResidualProjection
 from lowclip_train.text_noise import noisy
 
 
@@ -122,8 +125,38 @@ def prepare_heads(
         photos = torch.from_numpy(inputs.pooled[:, 0].astype(np.float32))
         features = ClassFeatures(classifier.weight.detach(), classifier.bias.detach(), photos)
         classes = NamedClasses(config.class_names, names, features)
-    retained = any(source.retention for source in config.sources)
-    return HeadsOnly(pooled, views, StartHeads(model) if retained else None, classes)
+    start = StartHeads(model) if any(source.retention for source in config.sources) else None
+    if config.class_units:
+        _add_class_units(model, tokenizer, config.class_units, inputs)
+    return HeadsOnly(pooled, views, start, classes)
+
+
+def _add_class_units(
+    model: DualEncoder, tokenizer: Tokenizer, config: ClassUnitsConfig, inputs: PooledInputs
+) -> None:
+    """In the last hidden units of the image projection, which are new."""
+    projection = model.image_tower.projection
+    classifier = pretrained_classifier(model.config.image_encoder, config.image_weights)
+    first = model.config.projection_hidden - classifier.out_features
+    if first < 0 or not isinstance(projection, ResidualProjection):
+        raise ConfigError(
+            f"the classes need {classifier.out_features} hidden units and towers.projection_hidden is "
+            f"{model.config.projection_hidden}; give it that many more than the checkpoint has"
+        )
+    names = read_class_names(config.names, classifier.out_features)
+    flat = [
+        (k, n)
+        for k, of_class in enumerate(names.of_class)
+        for of_lang in of_class.values()
+        for n in of_lang[:1]
+    ]
+    embeds = embed_token_ids(
+        model.eval().text_tower, tokenizer.token_ids([n for _, n in flat]), tokenizer.spec.pad_token_id
+    )
+    of_names = name_embeddings(torch.from_numpy(embeds), [k for k, _ in flat], classifier.out_features)
+    photos = torch.from_numpy(inputs.pooled[:, 0].astype(np.float32))
+    set_class_units(projection.cpu(), first, classifier, of_names, photos, config)
+    projection.to(model.logit_scale.device)
 
 
 def _views(caption: str, config: TrainConfig) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def fill_from_checkpoint(data: dict[str, Any], base: Path) -> dict[str, Any]:
 
 
 def open_parent(config: TrainConfig) -> Checkpoint:
-    """Open `towers.checkpoint`; projections without a second branch get the one that the config asks for.
+    """Open `towers.checkpoint`; the second branches of its projections get as wide as the config asks for.
 
     Raises:
         CheckpointError: not a checkpoint, or a damaged one.
@@ -51,11 +51,15 @@ def open_parent(config: TrainConfig) -> Checkpoint:
 
 
 def _with_branch(parent: Checkpoint, hidden: int) -> Checkpoint:
-    """The same model, as yet, with room to learn more."""
+    """The same model, as yet, with room to learn more: new hidden units come last, and nothing follows from them."""
     if hidden == parent.manifest.model.projection_hidden:
         return parent
     model = DualEncoder(replace(parent.manifest.model, projection_hidden=hidden))
-    model.load_state_dict(parent.model.state_dict(), strict=False)
+    tensors = model.state_dict()
+    for name, old in parent.model.state_dict().items():
+        wider = tensors[name]
+        wider[tuple(slice(size) for size in old.shape)] = old
+    model.load_state_dict(tensors)
     return replace(parent, model=model.eval())
 
 
@@ -71,7 +75,7 @@ def _differences(config: TrainConfig, manifest: CheckpointManifest) -> list[str]
         f"towers.{name}": (getattr(config.towers, name), getattr(manifest.model, name)) for name in _DECIDED
     }
     held_text = replace(manifest.text, pad_token_id=config.text.pad_token_id)  # the tokenizer's affair
-    if manifest.model.projection_hidden == 0:  # it may get one
+    if config.towers.projection_hidden > manifest.model.projection_hidden:  # it may get wider
         del pairs["towers.projection_hidden"]
     pairs |= {f"text.{name}": (value, getattr(held_text, name)) for name, value in vars(config.text).items()}
     if config.towers.text_encoder:

@@ -127,6 +127,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
             cast(CachedInputs, val_inputs), split.tail, processes.device, cache
         )
         split = SplitEncoder(split.frozen, nn.Identity())
+    heads = prepare_heads(config, model, tokenizer, [c.text for c in everything], inputs, cache)
     return Run(
         config=config,
         folder=folder,
@@ -146,7 +147,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         val_inputs=val_inputs,
         parallel=parallel,
         teacher=Teacher(distill, teacher_texts, cache) if distill else None,
-        heads=prepare_heads(config, model, tokenizer, [c.text for c in everything], inputs, cache),
+        heads=heads,
         lineage=_lineage(config, datasets, start.lineage),
     )
 

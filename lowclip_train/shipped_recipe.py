@@ -2,9 +2,10 @@
 
     python -m lowclip_train.shipped_recipe DATA WORK --train
 
-Three runs, each from the checkpoint of the one before: `lite0-e5-az.toml` trains both towers, `lite0-e5-az-typed.toml`
-the text tower on Azerbaijani as people type it, `lite0-e5-az-names.toml` the heads on names of things. The
-same command goes on after a kill. WORK/run-names/checkpoint is the model.
+Four runs, each from the checkpoint of the one before: `lite0-e5-az.toml` trains both towers, `lite0-e5-az-typed.toml`
+the text tower on Azerbaijani as people type it, `lite0-e5-az-names.toml` the heads on names of things, and
+`lite0-e5-az-classes.toml` makes the classes of ImageNet known by name. The same command goes on after a kill.
+WORK/run-classes/checkpoint is the model.
 
 DATA holds what its README describes: Flickr8k photos with Azerbaijani captions, emoji pictures with CLDR names, az-en
 texts, and a program that makes a Hugging Face folder of multilingual-e5-small. ImageNet weights of EfficientNet-Lite0
@@ -41,6 +42,7 @@ CONFIGS = {
     "lite0-e5-az.toml": "run",
     "lite0-e5-az-typed.toml": "run-typed",
     "lite0-e5-az-names.toml": "run-names",
+    "lite0-e5-az-classes.toml": "run-classes",
 }
 CLASS_NAMES = "imagenet1k.tsv"
 TRAINING_VENDORS = ("google", "fluent3d", "openmoji")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from tiny_training import tiny_config
 
@@ -13,9 +14,11 @@ from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.class_features import ClassFeatures, ClassNames, read_class_names
-from lowclip_train.config import ClassNamesConfig, TextNoise, TrainConfig
+from lowclip_train.class_units import set_class_units
+from lowclip_train.config import ClassNamesConfig, ClassUnitsConfig, TextNoise, TrainConfig
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.heads_only import NamedClasses
+from lowclip_train.model import ResidualProjection
 from lowclip_train.run import prepare_run
 from lowclip_train.schedule import Stage
 from lowclip_train.trainer import epoch_steps, train, train_step
@@ -178,6 +181,53 @@ def test_names_of_classes_are_learned(parent: TrainConfig, tmp_path: Path) -> No
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.5 * np.log(8)
+
+
+def test_a_class_unit_moves_what_the_classifier_sees_to_its_names() -> None:
+    torch.manual_seed(0)
+    projection = ResidualProjection(12, 16, 0.0, hidden=9).eval()
+    classifier = torch.nn.Linear(12, 5)
+    classifier.weight.data = 20 * torch.eye(5, 12)
+    classifier.bias.data.zero_()
+    names = torch.randn(5, 16)
+    names = F.normalize(names - names.mean(1, keepdim=True), dim=1)  # such as a LayerNorm gives
+    photos = 0.02 * torch.randn(50, 12)
+    before = projection(photos)
+    set_class_units(projection, 4, classifier, names, photos, ClassUnitsConfig(names="", gain=1.0))
+    seen = photos[:5] + 0.6 * torch.eye(5, 12)  # logits of about 12
+    embeds = F.normalize(projection(seen), dim=1)
+    assert ((embeds * names).sum(1) > 0.95).all()
+    # a GELU six below its threshold is 0 to seven digits
+    torch.testing.assert_close(projection(photos), before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_with_class_units_is_resumed_as_it_was(parent: TrainConfig, tmp_path: Path) -> None:
+    with_names = _with_classes(parent, tmp_path)
+    assert with_names.class_names
+    count = pretrained_classifier("test_efficientnet", with_names.class_names.image_weights).out_features
+    units = ClassUnitsConfig(
+        names=with_names.class_names.names, image_weights=with_names.class_names.image_weights
+    )
+    towers = replace(parent.towers, projection_hidden=8 + count)
+    schedule = replace(parent.schedule, ema_decay=0.5)
+    config = replace(parent, class_units=units, towers=towers, schedule=schedule)
+    whole = train(config, tmp_path / "whole")
+    train(config, tmp_path / "cut", max_steps=3)
+    resumed = train(config, tmp_path / "cut")
+    assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
+    assert load_checkpoint(whole).model.config.projection_hidden == 8 + count
+    with pytest.raises(ConfigError, match=rf"the classes need {count} hidden units"):
+        prepare_run(replace(config, towers=replace(towers, projection_hidden=9)), tmp_path / "narrow")
+
+
+def test_a_branch_grows_and_what_it_knew_stays(parent: TrainConfig, tmp_path: Path) -> None:
+    checkpoint = train(parent, tmp_path / "second")
+    wider = replace(parent, towers=replace(parent.towers, checkpoint=str(checkpoint), projection_hidden=20))
+    run = prepare_run(wider, tmp_path / "run")
+    run.model.eval()
+    features = torch.randn(4, run.model.image_tower.projection.project.in_features)  # type: ignore[union-attr]
+    before = load_checkpoint(checkpoint).model.image_tower
+    torch.testing.assert_close(run.model.image_tower.embed_pooled(features), before.embed_pooled(features))
 
 
 def test_bad_class_names_are_refused_in_one_sentence(parent: TrainConfig, tmp_path: Path) -> None:
