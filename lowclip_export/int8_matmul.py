@@ -15,7 +15,7 @@ from lowclip_export.onnx_edit import CONTRIB, GraphEdit, consumers, producers
 from lowclip_export.quantization_math import asymmetric_scale, quantize_symmetric, symmetric_scale
 from lowclip_export.recipe import Operators
 
-_GELU = ("Gelu", "BiasGelu", "FastGelu", "QuickGelu")
+_GELU = ("Gelu", "FastGelu", "QuickGelu")
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,6 @@ from lowclip_export.int8_matmul import is_weight_product
 from lowclip_export.onnx_edit import GraphEdit, consumers, producers
 from lowclip_export.quantization_math import smoothing_factors
 
-_NORMALIZATION_SCALES = {"LayerNormalization": 1, "SkipLayerNormalization": 2}  # which input the scale is
-
 
 @dataclass(frozen=True)
 class Smoothed:
@@ -90,11 +88,8 @@ class _Makers:
         maker = self._made_by.get(name)
         if maker is None or name != maker.output[0] or len(self._used_by[name]) != product_count:
             return False
-        if maker.op_type in _NORMALIZATION_SCALES:
-            first = _NORMALIZATION_SCALES[maker.op_type]
-            places = [
-                place for place in (first, first + 1) if place < len(maker.input) and maker.input[place]
-            ]
+        if maker.op_type == "LayerNormalization":
+            places = [place for place in (1, 2) if place < len(maker.input) and maker.input[place]]
             return self._divide_inputs([(maker, place, factors) for place in places])
         if maker.op_type == "MultiHeadAttention":
             return self._divide_values(maker, factors)
