@@ -217,6 +217,35 @@ def test_provider_options_go_to_the_provider_that_was_named(
         LowClip.open(tiny_bundle, "auto", provider_options={"device_id": "1"}).embed_texts(["it"])
 
 
+@pytest.mark.parametrize(
+    ("version", "given", "asked"),
+    [
+        ("1.24.1", None, {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}'}),
+        ("1.24.1", {"device_type": "GPU"}, {"device_type": "GPU"}),
+        ("1.23.0", None, {}),
+    ],
+)
+def test_openvino_may_use_bf16_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_bundle: Path,
+    version: str,
+    given: dict[str, str] | None,
+    asked: dict[str, str],
+) -> None:
+    seen: list[Any] = []
+
+    def told(*_: Any, providers: Any, **__: Any) -> Any:
+        seen.append(providers[0])
+        raise RuntimeError("no device")
+
+    offer(monkeypatch, "OpenVINOExecutionProvider", CPU)
+    monkeypatch.setattr(ort, "__version__", version)
+    monkeypatch.setattr(ort, "InferenceSession", told)
+    with pytest.raises(ProviderError, match="no device"):
+        LowClip.open(tiny_bundle, "openvino", provider_options=given).embed_texts(["it"])
+    assert seen == [("OpenVINOExecutionProvider", asked)]
+
+
 @pytest.mark.parametrize(("version", "spins"), [("1.25.3", "0"), ("1.26.0", "1"), ("2.0.1", "1")])
 def test_threads_spin_only_where_it_can_be_bounded(
     monkeypatch: pytest.MonkeyPatch, version: str, spins: str
