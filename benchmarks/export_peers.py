@@ -6,6 +6,7 @@ graph is opened by the runtime's `TowerSession`, as a bundle is. One in another 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -18,11 +19,14 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_dynamic, qu
 from openvino_worker import seconds_per_run
 from torch import nn
 
+from lowclip_runtime.clip import PART_IMAGES
 from lowclip_runtime.session import TowerSession
+from lowclip_runtime.streams import part_slices
 
 Feed = dict[str, NDArray[Any]]
 Embeddings = NDArray[np.float32]
 OPSET = 17
+_CHOICE_S = 0.5  # of each way to run a batch, before the faster is chosen
 
 
 class Loaded(Protocol):
@@ -124,12 +128,20 @@ def ort_static(source: Source) -> Peer:
 def ours(source: Source, graph: Path) -> Peer:
     """Our int8 graph as the runtime opens it."""
     is_text = "input_ids" in source.example
-    session = TowerSession(graph, "cpu", threads=source.threads, shrink_memory=is_text)
+    session = TowerSession(
+        graph,
+        "cpu",
+        threads=source.threads,
+        shrink_memory=is_text,
+        part_items=None if is_text else PART_IMAGES,
+    )
     return Peer("ours", lambda feed: Here(lambda x: session.run(source.output, x)), file_megabytes(graph))
 
 
 def openvino_peers(source: Source) -> dict[str, Callable[[], Peer]]:
-    """fp32, the bf16 hint and NNCF's int8, each by its name; compiled anew for every shape.
+    """fp32, the bf16 hint, NNCF's int8 and both together, each by its name; compiled anew for every shape.
+
+    Each runs a batch as one, or in parts at once as OpenVINO's streams do: whichever is faster for the shape.
 
     Raises:
         ImportError: openvino or nncf is not installed.
@@ -139,37 +151,63 @@ def openvino_peers(source: Source) -> dict[str, Callable[[], Peer]]:
 
     core = ov.Core()
     model = core.read_model(float_graph(source))
-    hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": source.threads}
 
-    def peer(name: str, chosen: Any, **more: Any) -> Peer:
-        def load(feed: Feed) -> Loaded:
+    @cache
+    def int8_model() -> Any:
+        feeds = [dict(feed) for feed in source.calibration()]
+        return nncf.quantize(
+            model.clone(), nncf.Dataset(feeds), subset_size=len(feeds), target_device=nncf.TargetDevice.CPU,
+            preset=nncf.QuantizationPreset.MIXED if source.mixed else nncf.QuantizationPreset.PERFORMANCE,
+            model_type=nncf.ModelType.TRANSFORMER if source.transformer else None,
+        )  # fmt: skip
+
+    def peer(name: str, chosen: Any, precision: str) -> Peer:
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise NotImplementedError("this processor has no bf16, OpenVINO would run fp32 instead")
+        hints = {"INFERENCE_NUM_THREADS": source.threads, "INFERENCE_PRECISION_HINT": precision}
+
+        def compiled(feed: Feed, **more: Any) -> Any:
             fixed = chosen.clone()
             fixed.reshape({key: list(array.shape) for key, array in feed.items()})
-            request = core.compile_model(fixed, "CPU", {**hints, **more}).create_infer_request()
+            return core.compile_model(fixed, "CPU", {**hints, **more})
+
+        def whole(feed: Feed) -> Here:
+            request = compiled(feed, PERFORMANCE_HINT="LATENCY").create_infer_request()
             return Here(lambda x: np.array(request.infer(x, share_inputs=True)[0]))
+
+        def in_parts(feed: Feed) -> Here:
+            slices = part_slices(len(next(iter(feed.values()))), source.threads)
+            first = {key: array[slices[0]] for key, array in feed.items()}
+            streams = compiled(first, NUM_STREAMS=source.threads)
+            requests = [streams.create_infer_request() for _ in slices]
+
+            def embed(x: Feed) -> Embeddings:
+                for request, one in zip(requests, slices, strict=True):
+                    request.start_async({key: array[one] for key, array in x.items()}, share_inputs=True)
+                for request in requests:
+                    request.wait()
+                return np.concatenate([request.get_output_tensor().data for request in requests])
+
+            return Here(embed)
+
+        def load(feed: Feed) -> Loaded:
+            even = len(next(iter(feed.values()))) % source.threads == 0
+            ways = [whole(feed)] + ([in_parts(feed)] if even and source.threads > 1 else [])
+            for way in ways:
+                way.embed(feed)
+            return (
+                min(ways, key=lambda way: way.seconds_per_run(feed, _CHOICE_S)) if len(ways) > 1 else ways[0]
+            )
 
         path = source.folder / f"{name}.xml"
         ov.save_model(chosen, path, compress_to_fp16=False)
         return Peer(name, load, file_megabytes(path) + file_megabytes(path.with_suffix(".bin")))
 
-    def bf16() -> Peer:
-        if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise NotImplementedError("this processor has no bf16, OpenVINO would run fp32 instead")
-        return peer("openvino_bf16", model, INFERENCE_PRECISION_HINT="bf16")
-
-    def int8() -> Peer:
-        feeds = [dict(feed) for feed in source.calibration()]
-        quantized = nncf.quantize(
-            model.clone(), nncf.Dataset(feeds), subset_size=len(feeds), target_device=nncf.TargetDevice.CPU,
-            preset=nncf.QuantizationPreset.MIXED if source.mixed else nncf.QuantizationPreset.PERFORMANCE,
-            model_type=nncf.ModelType.TRANSFORMER if source.transformer else None,
-        )  # fmt: skip
-        return peer("openvino_int8", quantized)
-
     return {
-        "openvino_fp32": lambda: peer("openvino_fp32", model, INFERENCE_PRECISION_HINT="f32"),
-        "openvino_bf16": bf16,
-        "openvino_int8": int8,
+        "openvino_fp32": lambda: peer("openvino_fp32", model, "f32"),
+        "openvino_bf16": lambda: peer("openvino_bf16", model, "bf16"),
+        "openvino_int8": lambda: peer("openvino_int8", int8_model(), "f32"),
+        "openvino_int8_bf16": lambda: peer("openvino_int8_bf16", int8_model(), "bf16"),
     }
 
 

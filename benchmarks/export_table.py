@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-_OPENVINO_INT8 = ("openvino_int8",)
+_OPENVINO_INT8 = ("openvino_int8", "openvino_int8_bf16")
 _HEADER = (
     "tower", "batch", "int8, items/s", "× ONNX Runtime fp32", "× OpenVINO int8",
     "with OpenVINO provider, × OpenVINO's best", "cosine to torch", "MB (fp32)",

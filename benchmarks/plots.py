@@ -20,6 +20,7 @@ PEERS = {
     "openvino_fp32": ("OpenVINO fp32", "#f6d9a8"),
     "openvino_bf16": ("OpenVINO bf16", "#eab65c"),
     "openvino_int8": ("OpenVINO int8 (NNCF)", "#c98a1b"),
+    "openvino_int8_bf16": ("OpenVINO int8, bf16", "#8f6008"),
     "ours": ("LowCLIP int8, CPU provider", "#c2255c"),
     "ours_openvino_provider": ("LowCLIP int8, OpenVINO provider", "#862e9c"),
 }

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from lowclip_export.onnx_edit import CONTRIB, GraphEdit, consumers, producers
+from lowclip_export.onnx_edit import CONTRIB, GraphEdit, consumers
 from lowclip_export.quantization_math import asymmetric_scale, quantize_symmetric, symmetric_scale
 from lowclip_export.recipe import Operators
 
 _GELU = ("Gelu", "FastGelu", "QuickGelu")
+_GELU_LOWEST = 0.171  # below zero; tanh's approximation goes a little further down than the exact one
+# Of a token whose largest value is 1.7 or more, and hardly one has less, every step then serves.
+_GELU_ZERO_POINT = 24
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ def int8_matmuls(
         operators: `standard` puts QDQ pairs in front of the float product; its scales must be static.
     """
     edit = GraphEdit(model)
-    made_by, used_by = producers(model), consumers(model)
+    used_by = consumers(model)
+    quantizer_after_gelu = quantizer_after_gelu or quantizer
+    after_gelu = gelu_outputs(model)
     done: dict[str, Quantized] = {}
     dropped: set[str] = set()
     for node in edit.old_nodes:
@@ -60,9 +65,7 @@ def int8_matmuls(
             continue
         name = node.input[0]
         if name not in done:
-            after_gelu = quantizer_after_gelu is not None and _comes_from_gelu(made_by, name)
-            chosen = quantizer_after_gelu if after_gelu and quantizer_after_gelu else quantizer
-            done[name] = chosen(edit, name)
+            done[name] = (quantizer_after_gelu if name in after_gelu else quantizer)(edit, name)
         if operators == "standard":
             _add_float_product(edit, node, done[name], limit)
             continue
@@ -96,12 +99,9 @@ def _other(addition: onnx.NodeProto, name: str) -> str:
     return str(addition.input[1] if addition.input[0] == name else addition.input[0])
 
 
-def _comes_from_gelu(made_by: Mapping[str, onnx.NodeProto], name: str) -> bool:
-    """Directly, or through the division that `smoothing.py` adds."""
-    node = made_by.get(name)
-    if node is not None and node.op_type == "Mul" and name.endswith("/smooth"):
-        node = made_by.get(node.input[0])
-    return node is not None and node.op_type in _GELU
+def gelu_outputs(model: onnx.ModelProto) -> set[str]:
+    """The activations that GELU gives."""
+    return {node.output[0] for node in model.graph.node if node.op_type in _GELU}
 
 
 def product_inputs(model: onnx.ModelProto) -> list[str]:
@@ -124,25 +124,42 @@ def static_scales(ranges: Mapping[str, tuple[float, float]]) -> Quantizer:
 
 def token_scales(edit: GraphEdit, name: str) -> Quantized:
     """Every token's vector is scaled by its own largest absolute value: (..., C) with scales (..., 1)."""
-    one = edit.constant("int8/one", np.float32(1))
-    centre = edit.constant("int8/centre", np.uint8(128))
     limit = edit.constant("int8/limit", np.float32(127))
     smallest = edit.constant("int8/smallest", np.float32(1e-6))
-    vector = edit.constant("int8/vector", np.array([-1], np.int64))
     high = edit.add("ReduceMax", [name], f"{name}/high", axes=[-1], keepdims=1)
     low = edit.add("ReduceMin", [name], f"{name}/low", axes=[-1], keepdims=1)
     negated = edit.add("Neg", [low], f"{name}/negated")
     largest = edit.add("Max", [high, negated, smallest], f"{name}/largest")
-    token_scale = edit.add("Div", [largest, limit], f"{name}/token_scale")  # (..., 1)
+    return _scaled_by_token(edit, name, edit.add("Div", [largest, limit], f"{name}/token_scale"), 128)
+
+
+def gelu_token_scales(edit: GraphEdit, name: str) -> Quantized:
+    """The same for what GELU gives: nothing below -0.17, so that few of the 256 steps need be below zero.
+
+    Against `token_scales` that halves the steps, and saves looking for the smallest value.
+    """
+    steps_above = edit.constant("int8/gelu_steps", np.float32(255 - _GELU_ZERO_POINT))
+    smallest = edit.constant("int8/gelu_smallest", np.float32(_GELU_LOWEST / _GELU_ZERO_POINT))
+    high = edit.add("ReduceMax", [name], f"{name}/high", axes=[-1], keepdims=1)
+    by_high = edit.add("Div", [high, steps_above], f"{name}/by_high")
+    token_scale = edit.add("Max", [by_high, smallest], f"{name}/token_scale")
+    return _scaled_by_token(edit, name, token_scale, _GELU_ZERO_POINT)
+
+
+def _scaled_by_token(edit: GraphEdit, name: str, token_scale: str, zero_point: int) -> Quantized:
+    """Quantize (..., C) by scales (..., 1) and one zero point for all."""
+    one = edit.constant("int8/one", np.float32(1))
+    zero = edit.constant(f"int8/zero_point_{zero_point}", np.uint8(zero_point))
+    vector = edit.constant("int8/vector", np.array([-1], np.int64))
     # QuantizeLinear takes a scale per index of one axis: so tokens become the rows of a matrix and back
     scales = edit.add("Reshape", [token_scale, vector], f"{name}/scales")  # (tokens,)
     count = edit.add("Shape", [scales], f"{name}/count")
     matrix_shape = edit.add("Concat", [count, vector], f"{name}/matrix_shape", axis=0)
     matrix = edit.add("Reshape", [name, matrix_shape], f"{name}/matrix")  # (tokens, C)
-    centres = edit.add("Expand", [centre, count], f"{name}/centres")
-    values = edit.add("QuantizeLinear", [matrix, scales, centres], f"{name}/rows", axis=0)
+    zeros = edit.add("Expand", [zero, count], f"{name}/zero_points")
+    values = edit.add("QuantizeLinear", [matrix, scales, zeros], f"{name}/rows", axis=0)
     shape = edit.add("Shape", [name], f"{name}/shape")
-    return Quantized(edit.add("Reshape", [values, shape], f"{name}/uint8"), one, centre, token_scale)
+    return Quantized(edit.add("Reshape", [values, shape], f"{name}/uint8"), one, zero, token_scale)
 
 
 def _add_float_product(edit: GraphEdit, node: onnx.NodeProto, activation: Quantized, limit: int) -> None:

@@ -10,7 +10,14 @@ from typing import Literal
 import onnx
 
 from lowclip_export.int8_conv import int8_convolutions
-from lowclip_export.int8_matmul import int8_matmuls, product_inputs, static_scales, token_scales
+from lowclip_export.int8_matmul import (
+    gelu_outputs,
+    gelu_token_scales,
+    int8_matmuls,
+    product_inputs,
+    static_scales,
+    token_scales,
+)
 from lowclip_export.int8_storage import int8_projection, int8_tables
 from lowclip_export.onnx_edit import constant_bytes
 from lowclip_export.quantization_math import RangeMethod
@@ -80,7 +87,8 @@ def _quantized_matmuls(
     statistics = calibration.of(product_inputs(model))
     ranges = {name: one.range() for name, one in statistics.items()}
     if recipe.smoothing:
-        largest = {name: one.channel_size for name, one in statistics.items()}
+        by_token = gelu_outputs(model) if recipe.method == "mixed" else set()
+        largest = {name: one.channel_size for name, one in statistics.items() if name not in by_token}
         smooth = smoothed(model, largest, recipe.smoothing)
         model = smooth.model
         ranges = {
@@ -90,5 +98,5 @@ def _quantized_matmuls(
     if recipe.method == "token":
         return int8_matmuls(model, recipe.weight_limit, token_scales, keep_float=recipe.keep_float)
     static = static_scales(ranges)
-    after_gelu = token_scales if recipe.method == "mixed" else static
+    after_gelu = gelu_token_scales if recipe.method == "mixed" else static
     return int8_matmuls(model, recipe.weight_limit, static, after_gelu, recipe.keep_float, recipe.operators)

@@ -56,7 +56,9 @@ class MatMulRecipe:
     Attributes:
         method: `token` scales every token's vector by its own maximum and needs no calibration; `static` has
             one calibrated min-max scale per tensor; `mixed` is static save for the outputs of GELU.
-        smoothing: how much of the activations' outliers moves into the weights, 0..1; 0 needs no calibration.
+        smoothing: how much of the activations' outliers moves into the weights, 0..1; 0 needs no calibration. `mixed`
+            leaves the outputs of GELU as they are: on multilingual-e5-small evening them too costs a pass over the
+            widest activations and gains nothing (mean cosine 0.9995 with it, 0.9993 without; 0.9986 with no smoothing).
         weight_limit: largest absolute integer weight.
         table_limit: the same for embedding tables, stored as int8 rows and never multiplied as such.
         keep_float: outputs of the products that are not quantized.

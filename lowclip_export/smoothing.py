@@ -32,7 +32,7 @@ class Smoothed:
 def smoothed(
     model: onnx.ModelProto, channel_max: Mapping[str, NDArray[np.float32]], strength: float
 ) -> Smoothed:
-    """The same function with evener activations; `channel_max` has each product's input, (C,) over its last axis.
+    """The same function with evener activations; `channel_max` has the inputs of products to even, each (C,).
 
     The division costs nothing where it goes into what makes the activation: the scale of a normalization that
     only products read, or the value matrix of an attention. Elsewhere it is a Mul.
@@ -41,7 +41,7 @@ def smoothed(
     makers = _Makers(edit)
     products: dict[str, list[onnx.NodeProto]] = {}
     for node in edit.old_nodes:
-        if is_weight_product(edit, node):
+        if is_weight_product(edit, node) and node.input[0] in channel_max:
             products.setdefault(node.input[0], []).append(node)
     multiplied: dict[str, str] = {}
     divided: dict[str, tuple[str, NDArray[np.float32]]] = {}

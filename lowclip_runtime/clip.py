@@ -30,7 +30,7 @@ Pixels = NDArray[np.uint8]
 TOWERS = ("image", "text")
 BATCH_SIZE = 16  # images; on CPUs larger ones gain a few percent at most and hold more memory
 BATCH_TOKENS = 512  # of texts, padding included: memory depends on tokens, not on texts
-_PART_IMAGES = (
+PART_IMAGES = (
     2  # that one thread runs at a time: activations of more leave the cache, of one alone cost ResNet-50 3 %
 )
 _REMEMBERED_QUERIES = 256
@@ -225,7 +225,7 @@ class LowClip:
             provider_options=self._provider_options,
             threads=self.threads,
             shrink_memory=tower == "text",
-            part_items=_PART_IMAGES if tower == "image" else None,
+            part_items=PART_IMAGES if tower == "image" else None,
         )
 
     def _embed_tokens(self, token_ids: Sequence[Sequence[int]]) -> Embeddings:
