@@ -49,7 +49,7 @@ main.add_command(translate)
 @click.option("--skip-missing", is_flag=True,
               help="Leave out, and name, what cannot be used: bad lines, empty captions, images that are "
               "missing or cannot be decoded.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it is a dataset.")
 @refuse_in_one_sentence
 def prepare(
     format_name: str, source: Path, out: Path, images: Path | None, name: str | None, lang: str, split: str,
