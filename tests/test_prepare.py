@@ -1,4 +1,4 @@
-"""The five caption formats, the dataset folder, and what is refused."""
+"""Readers of files that name their images, split lists, the dataset folder, and what is refused."""
 
 import json
 from pathlib import Path
