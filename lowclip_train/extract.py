@@ -24,12 +24,12 @@ def captions_of(value: Any, lang: str) -> list[tuple[str, str]]:
     return []
 
 
-def pairs_of(image: str, captions: Iterable[tuple[str, str]], split: str) -> list[Pair]:
-    """One pair a caption; the nth captions of all languages share a `caption_id`."""
+def pairs_of(image: str, captions: Iterable[tuple[str, str]], split: str, first: int = 0) -> list[Pair]:
+    """One pair a caption; the nth captions of all languages share a `caption_id`, numbered from `first`."""
     count: dict[str, int] = {}
     pairs = []
     for lang, caption in captions:
-        number = count[lang] = count.get(lang, -1) + 1
+        number = count[lang] = count.get(lang, first - 1) + 1
         pairs.append(Pair(image, caption, lang, split, f"{image}#{number}"))
     return pairs
 

@@ -170,6 +170,80 @@ def test_parquet_columns_by_option_bytes_and_a_split_column(tmp_path: Path) -> N
         )
 
 
+def test_rows_that_repeat_an_image_are_its_captions(tmp_path: Path) -> None:
+    dog, cat = ({"bytes": png(n), "path": f"x/{n}.png"} for n in (1, 2))
+    rows = [{"image": dog, "az": "it"}, {"image": cat, "az": "pişik"}, {"image": dog, "az": "qara it"}]
+    write_parquet(tmp_path / "d/a.parquet", rows)
+    write_parquet(tmp_path / "d/b.parquet", [{"image": dog, "az": "üzən it"}])  # the rows of one image go on
+    wanted = Wanted(lang="az", caption_columns=("az",))
+    made = make_dataset("parquet", tmp_path / "d", tmp_path / "out", wanted=wanted)
+    assert made.manifest.image_count == 2
+    assert [(p.image, p.caption, p.caption_id) for p in pairs_in(tmp_path / "out")] == [
+        ("a/1.png", "it", "a/1.png#0"),
+        ("a/2.png", "pişik", "a/2.png#0"),
+        ("a/1.png", "qara it", "a/1.png#1"),
+        ("a/1.png", "üzən it", "a/1.png#2"),
+    ]
+
+
+def test_captions_of_a_later_row_are_not_parallel_to_those_of_an_earlier_one(tmp_path: Path) -> None:
+    image = {"bytes": png(1), "path": "1.png"}
+    rows = [
+        {"image": image, "az": ["it", "qara it"], "en": []},
+        {"image": image, "az": ["at"], "en": ["horse"]},
+    ]
+    path = write_parquet(tmp_path / "p.parquet", rows)
+    wanted = Wanted(caption_columns=("az=az", "en=en"))
+    make_dataset("parquet", path, tmp_path / "out", wanted=wanted)
+    numbers = {p.caption: p.caption_id.partition("#")[2] for p in pairs_in(tmp_path / "out")}
+    assert numbers == {"it": "0", "qara it": "1", "at": "2", "horse": "2"}
+
+
+def test_an_excluded_image_of_parquet_is_left_out_with_all_its_rows(tmp_path: Path) -> None:
+    rows = [
+        {"image": {"bytes": png(shade), "path": path}, "caption": f"caption {number}"}
+        for number, (shade, path) in enumerate(
+            [
+                (1, "x/1.png"),
+                (2, "2.png"),
+                (1, "x/1.png"),
+                (3, "y/1.png"),
+            ]  # the last: another photo of that name
+        )
+    ]
+    path = write_parquet(tmp_path / "p.parquet", rows)
+    (tmp_path / "names.txt").write_text("1.png\n")
+    wanted = Wanted(excluded=tmp_path / "names.txt")
+    made = make_dataset("parquet", path, tmp_path / "out", wanted=wanted)
+    assert [p.image for p in pairs_in(tmp_path / "out")] == ["p/2.png"] and made.excluded_images == 2
+    assert [p.name for p in (tmp_path / "out/images").rglob("*.*")] == ["2.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("test_00000.parquet", "test"),
+        ("dev-00000-of-1.parquet", "val"),
+        ("Validation.parquet", "val"),
+        ("flickr30k-test-00000-of-00001.parquet", "test"),
+        ("test/0000.parquet", "test"),
+        ("dev/0000.parquet", "val"),
+        ("test/train-00000-of-00001.parquet", "train"),  # the file's own name says more than its folder
+        ("training.parquet", "other"),
+        ("latest.parquet", "other"),
+        ("tests/test1.parquet", "other"),
+        ("a test of ours/0000.parquet", "other"),
+    ],
+)
+def test_the_split_of_a_parquet_file_is_read_from_its_name(tmp_path: Path, name: str, split: str) -> None:
+    blob = write_parquet(tmp_path / "blobs/0", [{"image": png(1), "caption": "it"}])
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(blob)  # as in the hub's cache
+    make_dataset("parquet", path, tmp_path / "out", wanted=Wanted(split="other"))
+    assert [p.split for p in pairs_in(tmp_path / "out")] == [split]
+
+
 def test_bad_rows_are_named_or_left_out(tmp_path: Path) -> None:
     rows = [
         {"image": {"bytes": png(1), "path": "../../1.png"}, "text": "good"},
