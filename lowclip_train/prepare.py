@@ -11,7 +11,7 @@ from typing import Any
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair, read_pairs
-from lowclip_train.bad_data import REFUSE, BadData
+from lowclip_train.bad_data import REFUSE, BadData, text_problem
 
 _COCO_2014 = re.compile(r"COCO_[a-z]+2014_(?=\d+$)")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
@@ -55,42 +55,66 @@ def read_karpathy(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> l
     The file's own splits are kept; `split` is only for images that name none.
     """
     pairs: list[Pair] = []
-    for place, image in enumerate(_list(path, _json(path), "images")):
+    for number, image in enumerate(_list(path, _json(path), "images")):
+        place = f"{path}: images[{number}]"
         try:
             name = str(Path(image.get("filepath", ""), image["filename"]))
-            own = str(image.get("split", split)).replace("restval", "train")
+            own = image.get("split", split)
             sentences = [(s["raw"].strip(), s.get("sentid")) for s in image["sentences"]]
         except (KeyError, TypeError, AttributeError) as error:
-            bad(f"{path}: images[{place}] must have filename and sentences[].raw ({error!r})")
+            bad(f"{place} must have filename and sentences[].raw ({error!r})")
             continue
-        for number, (caption, identity) in enumerate(sentences):
-            if caption:
-                sentid = f"{name}#{len(pairs)}" if identity is None else str(identity)
-                pairs.append(Pair(name, caption, lang, own, sentid))
-            else:
-                bad(f"{path}: images[{place}].sentences[{number}] of {name} is empty")
+        if not _is_text(place, bad, filename=name, split=own):
+            continue
+        for sentence, (caption, identity) in enumerate(sentences):
+            sentid = f"{name}#{len(pairs)}" if identity is None else str(identity)
+            if not caption:
+                bad(f"{place}.sentences[{sentence}] of {name} is empty")
+            elif _is_text(f"{place}.sentences[{sentence}]", bad, raw=caption, sentid=sentid):
+                pairs.append(Pair(name, caption, lang, own.replace("restval", "train"), sentid))
     return pairs
 
 
 def read_coco(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
     """COCO captions JSON: `images` with `id` and `file_name`, `annotations` with `image_id` and `caption`."""
     data = _json(path)
-    try:
-        names = {image["id"]: image["file_name"] for image in _list(path, data, "images")}
-    except (KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is not COCO captions JSON: {error!r} is missing or wrong") from error
+    names = _coco_names(path, data, bad)
     pairs = []
     for number, annotation in enumerate(_list(path, data, "annotations")):
         try:
             image, caption = names[annotation["image_id"]], annotation["caption"].strip()
+            identity = str(annotation.get("id", number))
         except (KeyError, TypeError, AttributeError) as error:
             bad(f"{path} is not COCO captions JSON: annotations[{number}]: {error!r} is missing or wrong")
             continue
-        if caption:
-            pairs.append(Pair(image, caption, lang, split, str(annotation.get("id", number))))
-        else:
+        if not caption:
             bad(f"{path}: annotations[{number}] of {image} is empty")
+        elif _is_text(f"{path}: annotations[{number}]", bad, caption=caption, id=identity):
+            pairs.append(Pair(image, caption, lang, split, identity))
     return pairs
+
+
+def _coco_names(path: Path, data: Any, bad: BadData) -> dict[Any, str]:
+    names: dict[Any, str] = {}
+    for number, image in enumerate(_list(path, data, "images")):
+        try:
+            identity, name = image["id"], image["file_name"]
+            hash(identity)  # a list, say, could not be looked up
+        except (KeyError, TypeError) as error:
+            bad(f"{path} is not COCO captions JSON: images[{number}]: {error!r} is missing or wrong")
+            continue
+        if _is_text(f"{path}: images[{number}]", bad, file_name=name):
+            names[identity] = name
+    return names
+
+
+def _is_text(place: str, bad: BadData, **fields: object) -> bool:
+    """Can all these be written? What cannot is told with its place and name."""
+    for name, value in fields.items():
+        if problem := text_problem(value):
+            bad(f"{place}.{name} {problem}")
+            return False
+    return True
 
 
 def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
@@ -195,6 +219,8 @@ def _json(path: Path) -> Any:
         return json.loads(_text(path))
     except ValueError as error:
         raise DatasetError(f"{path} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise DatasetError(f"{path}: its JSON is nested too deeply to be captions") from error
 
 
 def _list(path: Path, data: Any, key: str) -> list[Any]:

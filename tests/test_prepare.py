@@ -8,8 +8,10 @@ from PIL import Image
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
+from lowclip_train.bad_data import REFUSE, BadData
 from lowclip_train.dataset import read_dataset, write_dataset
 from lowclip_train.prepare import (
+    READERS,
     assign_splits,
     read_class_folders,
     read_coco,
@@ -135,3 +137,59 @@ def test_pairs_changed_afterwards_are_noticed(tmp_path: Path) -> None:
         file.write("a.png\ty\ten\ttest\t1\n")
     with pytest.raises(DatasetError, match="changed"):
         read_dataset(tmp_path / "data")
+
+
+def _karpathy(**image: object) -> dict[str, object]:
+    return {"images": [{"filename": "a.jpg", "sentences": [{"raw": "A dog."}], **image}]}
+
+
+def _coco(image: dict[str, object], annotation: dict[str, object]) -> dict[str, object]:
+    return {
+        "images": [{"id": 1, "file_name": "a.jpg", **image}],
+        "annotations": [{"image_id": 1, "caption": "A dog.", **annotation}],
+    }
+
+
+_HALF = "half of a surrogate pair"
+
+
+@pytest.mark.parametrize(
+    ("format_name", "data", "reason"),
+    [
+        ("karpathy", _karpathy(split=None), r"images\[0\]\.split must be text, not None"),
+        ("karpathy", _karpathy(split=["train"]), r"images\[0\]\.split must be text"),
+        ("karpathy", _karpathy(filename=5), r"images\[0\] must have filename"),
+        ("karpathy", _karpathy(split="\ud800"), r"images\[0\]\.split .*" + _HALF),
+        ("karpathy", _karpathy(filename="\ud800"), r"images\[0\]\.filename .*" + _HALF),
+        (
+            "karpathy",
+            _karpathy(sentences=[{"raw": "ok"}, {"raw": "it \ud800"}]),
+            r"sentences\[1\].*'it \\ud800' holds " + _HALF,
+        ),
+        ("karpathy", _karpathy(sentences=[{"raw": "ok", "sentid": "\ud800"}]), r"sentences\[0\].*" + _HALF),
+        ("coco", _coco({"file_name": 5}, {}), r"images\[0\]\.file_name must be text, not 5"),
+        ("coco", _coco({"file_name": None}, {}), r"images\[0\]\.file_name must be text, not None"),
+        ("coco", _coco({"file_name": "\ud800"}, {}), r"images\[0\]\.file_name .*" + _HALF),
+        ("coco", _coco({"id": [1]}, {}), r"not COCO captions JSON: images\[0\]"),
+        ("coco", {"images": ["a.jpg"], "annotations": []}, r"not COCO captions JSON: images\[0\]"),
+        ("coco", _coco({}, {"caption": "it \udc00"}), r"annotations\[0\].*'it \\udc00' holds " + _HALF),
+        ("coco", _coco({}, {"id": "\udc00"}), r"annotations\[0\].*" + _HALF),
+    ],
+)
+def test_json_of_the_wrong_kind_is_named_with_its_place(
+    tmp_path: Path, format_name: str, data: dict[str, object], reason: str
+) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(DatasetError, match=r"captions\.json.*" + reason):
+        READERS[format_name](path, "en", "train", REFUSE)
+    left_out = BadData(skip=True)
+    pairs = READERS[format_name](path, "en", "train", left_out)
+    assert left_out.left_out and {p.caption for p in pairs} <= {"ok"}
+
+
+def test_json_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=r"captions\.json.* nested too deeply"):
+        read_coco(path, "en", "train")
