@@ -147,7 +147,7 @@ def _rows(path: Path, opened: Any, columns: list[str]) -> Any:
     try:
         for batch in opened.iter_batches(batch_size=_ROWS, columns=columns):
             yield from batch.to_pylist()
-    except (OSError, ArrowException) as error:
+    except (OSError, ArrowException, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: the file is damaged ({error}); get it anew") from error
 
 

@@ -191,13 +191,26 @@ def places(path: Path) -> Callable[[str], str]:
     """image → the file and, in a file of lines, the line where it is first named."""
     if path.suffix.lower() == ".json" or not path.is_file():
         return lambda image: f"{path}: {image}"
-    lines = list(_lines(path))
+    first: dict[str, int] = {}
 
     def place(image: str) -> str:
-        number = next((n for n, line in lines if line.startswith(image)), None)
-        return f"{path}, line {number}: {image}" if number else f"{path}: {image}"
+        if not first:  # read when it is asked for: most sources have nothing bad
+            first.update(_first_lines(path))
+        return f"{path}, line {first[image]}: {image}" if image in first else f"{path}: {image}"
 
     return place
+
+
+def _first_lines(path: Path) -> dict[str, int]:
+    """Image → the number of its first line, whichever of the three kinds of lines these are."""
+    first: dict[str, int] = {}
+    for number, line in _lines(path):
+        key, tab, _ = line.partition("\t")
+        before_bar, bar, _ = line.partition("|")
+        images = [key, key.rpartition("#")[0]] if tab else []
+        for image in (*images, *([before_bar.strip()] if bar else [])):
+            first.setdefault(image, number)
+    return first
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -78,3 +78,12 @@ def test_a_caption_in_both_txt_and_json_is_one(
         shard = write_tar(tmp_path / f"{number}.tar", {"a.png": png(1), **{n: content[n] for n in names}})
         make_dataset("webdataset", shard, tmp_path / f"out-{number}")
         assert [p.caption for p in pairs_in(tmp_path / f"out-{number}")] == captions
+
+
+def test_parquet_text_that_is_no_utf8_is_one_sentence(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    ends = pa.array([0, 6], pa.int32()).buffers()[1]
+    captions = pa.StringArray.from_buffers(1, ends, pa.py_buffer(b"it \xed\xa0\x80"))
+    parquet.write_table(pa.table({"image": [png(1)], "caption": captions}), tmp_path / "p.parquet")
+    with pytest.raises(DatasetError, match=r"p\.parquet: the file is damaged \(.*utf-8"):
+        make_dataset("parquet", tmp_path / "p.parquet", tmp_path / "out")
