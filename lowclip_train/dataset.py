@@ -90,7 +90,7 @@ def write_dataset(
     bad: BadData = REFUSE,
     place: Callable[[str], str] = str,
 ) -> DatasetManifest:
-    """Check that every image can be read and no photo stands in two splits, then write the dataset whole.
+    """Check that every image can be read and no file stands in two splits, then write the dataset whole.
 
     Args:
         bad: what is done with images that are missing or cannot be decoded; place: image → where it is named.

@@ -1,6 +1,6 @@
 """Every image of a dataset is read once before training: is it there, can it be decoded, and what is its hash.
 
-Which photo may stand in which split is `leaks.py`.
+Which file may stand in which split is `leaks.py`.
 """
 
 import hashlib

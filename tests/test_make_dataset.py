@@ -198,3 +198,12 @@ def test_the_command_offers_every_format(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0 and "1 images; captions: train/en 1" in done.stdout
     assert "left out:" in done.stderr and "s/b.png" in done.stderr
+
+
+def test_the_command_names_all_that_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(png(1))
+    (tmp_path / "tokens.txt").write_text("good.png#0\tx\n" + "".join(f"{n}.png#0\tx\n" for n in range(30)))
+    arguments = ["prepare", "flickr8k", str(tmp_path / "tokens.txt"), str(tmp_path / "out"), "--skip-missing"]
+    told = CliRunner().invoke(main, arguments).stderr.splitlines()
+    assert len(told) == 30
+    assert all(f"line {n + 2}: {n}.png: no such file" in line for n, line in enumerate(told))
