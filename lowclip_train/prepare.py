@@ -6,7 +6,8 @@ done with the pairs is `make_dataset.py`.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lowclip_runtime.errors import DatasetError
@@ -155,21 +156,51 @@ READERS: Mapping[str, Callable[[Path, str, str, BadData], list[Pair]]] = {
 def assign_splits(pairs: list[Pair], lists: Mapping[str, Path]) -> list[Pair]:
     """Give images the split whose file lists them (Flickr8k's `Flickr_8k.trainImages.txt`); others are dropped.
 
+    A bare name also finds the one image of that name in a folder, and a name with its folder an image without one.
+
     Raises:
-        DatasetError: an image is listed in two splits.
+        DatasetError: an image is listed in two splits, a bare name is that of several, or a list names none at all.
     """
+    named: dict[str, list[str]] = {}
+    for image in dict.fromkeys(p.image for p in pairs):
+        named.setdefault(PurePosixPath(image).name, []).append(image)
     split_of: dict[str, str] = {}
     for split, path in lists.items():
-        for image in filter(None, map(str.strip, _text(path).splitlines())):
-            if split_of.setdefault(image, split) != split:
-                raise DatasetError(
-                    f"{image} is listed in both {split_of[image]} and {split}; remove it from one"
-                )
-    return [
-        Pair(p.image, p.caption, p.lang, split_of[p.image], p.caption_id)
-        for p in pairs
-        if p.image in split_of
-    ]
+        for place, image in _listed_images(path, named):
+            first = split_of.setdefault(image, split)
+            if first != split:
+                raise DatasetError(f"{place} is listed in both {first} and {split}; remove it from one")
+    return [replace(p, split=split_of[p.image]) for p in pairs if p.image in split_of]
+
+
+def _listed_images(path: Path, named: Mapping[str, list[str]]) -> list[tuple[str, str]]:
+    """(place, image) of each line of a split list; `named`: bare name → images."""
+    listed = []
+    for number, line in _lines(path):
+        name = line.strip()
+        image = _listed_image(f"{path}, line {number}: {name}", name, named)
+        also = "" if name == image else f" ({image})"
+        listed.append((f"{path}, line {number}: {name}{also}", image))
+    known = {image for images in named.values() for image in images}
+    if known and listed and known.isdisjoint(image for _, image in listed):
+        raise DatasetError(
+            f"{path}: none of its {len(listed)} names, such as {listed[0][1]}, is an image of the dataset; "
+            f"expected names such as {next(iter(named.values()))[0]}"
+        )
+    return listed
+
+
+def _listed_image(place: str, name: str, named: Mapping[str, list[str]]) -> str:
+    """The image that a line of a split list means, or the name it gives where there is none."""
+    bare = PurePosixPath(name).name
+    found = named.get(bare, [])
+    if name in found:
+        return name
+    if bare != name:
+        return bare if bare in found else name
+    if len(found) > 1:
+        raise DatasetError(f"{place} may be {found[0]} or {found[1]}; name it with its folder")
+    return found[0] if found else name
 
 
 def exclude(pairs: list[Pair], path: Path) -> list[Pair]:

@@ -193,3 +193,50 @@ def test_json_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
     path.write_text("[" * 100_000)
     with pytest.raises(DatasetError, match=r"captions\.json.* nested too deeply"):
         read_coco(path, "en", "train")
+
+
+def _split(tmp_path: Path, images: list[str], **lists: str) -> dict[str, str]:
+    """Image → split, after split lists of these names; spaces part names."""
+    for split, names in lists.items():
+        (tmp_path / f"{split}.txt").write_text("\n".join(names.split()) + "\n")
+    pairs = [Pair(name, "c", "en", "", "") for name in images]
+    return {
+        p.image: p.split for p in assign_splits(pairs, {split: tmp_path / f"{split}.txt" for split in lists})
+    }
+
+
+def test_split_lists_of_bare_names_find_images_in_folders_and_the_reverse(tmp_path: Path) -> None:
+    in_folders = ["x/a.jpg", "x/b.jpg", "y/c.jpg"]
+    expected = {"x/a.jpg": "train", "y/c.jpg": "test"}
+    assert _split(tmp_path, in_folders, train="a.jpg", test="c.jpg gone.jpg") == expected
+    assert _split(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], train="images/a.jpg", test="images/c.jpg") == {
+        "a.jpg": "train",
+        "c.jpg": "test",
+    }
+    # an image of just this name is meant before one in a folder, and another folder is another image
+    assert _split(tmp_path, ["a.jpg", "x/a.jpg", "x/b.jpg"], train="a.jpg y/b.jpg") == {"a.jpg": "train"}
+
+
+def test_a_bare_name_of_two_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"train\.txt, line 2: a\.jpg may be x/a\.jpg or y/a\.jpg; name .*folder"
+    ):
+        _split(tmp_path, ["x/b.jpg", "x/a.jpg", "y/a.jpg"], train="b.jpg a.jpg")
+    with pytest.raises(
+        DatasetError, match=r"test\.txt, line 1: y/a\.jpg \(a\.jpg\) is listed in both train and test"
+    ):
+        _split(tmp_path, ["a.jpg"], train="x/a.jpg", test="y/a.jpg")
+
+
+def test_an_image_in_two_splits_is_refused_whichever_way_it_is_named(tmp_path: Path) -> None:
+    for test in ("a.jpg", "x/a.jpg"):
+        with pytest.raises(DatasetError, match="both train and test"):
+            _split(tmp_path, ["x/a.jpg"], train="a.jpg", test=test)
+
+
+def test_a_split_list_of_which_nothing_is_found_says_what_came_and_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"train\.txt: none of its 2 names, such as a, .* such as x/a\.jpg"
+    ):
+        _split(tmp_path, ["x/a.jpg"], train="a b")
+    assert _split(tmp_path, ["x/a.jpg"], train="b a.jpg") == {"x/a.jpg": "train"}
