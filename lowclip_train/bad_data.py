@@ -28,4 +28,15 @@ class BadData:
         self.left_out.append(problem)
 
 
+def text_problem(value: object) -> str:
+    """Why `value` cannot be written as text, to put behind its name; empty where it can."""
+    if not isinstance(value, str):
+        return f"must be text, not {value!r}"
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can spell it: "\\ud800"
+        return f"{value[:60]!r} holds half of a surrogate pair, which no UTF-8 file can"
+    return ""
+
+
 REFUSE = BadData()  # never holds anything: it raises instead

@@ -30,20 +30,22 @@ class Caption:
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """One photo with its captions by language."""
+    """One photo, the hash that its file had when the dataset was prepared, and its captions by language."""
 
     path: Path
+    sha256: str
     captions: dict[str, list[Caption]]
 
 
 def captioned_images(dataset: Dataset, split: str, tokenizer: Tokenizer) -> list[CaptionedImage]:
     """Every image of `split` that has a caption, in file order."""
     images = []
+    hashes = dataset.image_hashes()
     for image, pairs in dataset.captions_by_image(split).items():
         by_lang: dict[str, list[Caption]] = {}
         for pair, caption in zip(pairs, tokenize(pairs, tokenizer), strict=True):
             by_lang.setdefault(pair.lang, []).append(caption)
-        images.append(CaptionedImage(dataset.image_path(image), by_lang))
+        images.append(CaptionedImage(dataset.image_path(image), hashes[image], by_lang))
     return images
 
 

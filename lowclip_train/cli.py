@@ -8,9 +8,8 @@ import click
 
 from lowclip_runtime.cli.options import configure_process, refuse_in_one_sentence
 from lowclip_train.eval_commands import evaluate, matrix
+from lowclip_train.make_dataset import FORMATS, Wanted, make_dataset
 from lowclip_train.translation.command import translate
-
-_SHOWN = 10  # of what was left out
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -24,13 +23,7 @@ main.add_command(translate)
 
 
 @main.command()
-@click.argument(
-    "format_name",
-    metavar="FORMAT",
-    type=click.Choice(
-        ["flickr8k", "flickr30k", "karpathy", "coco", "tsv", "folder", "webdataset", "parquet"]
-    ),
-)
+@click.argument("format_name", metavar="FORMAT", type=click.Choice(FORMATS))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
@@ -49,7 +42,7 @@ main.add_command(translate)
 @click.option("--skip-missing", is_flag=True,
               help="Leave out, and name, what cannot be used: bad lines, empty captions, images that are "
               "missing or cannot be decoded.")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it is a dataset.")
 @refuse_in_one_sentence
 def prepare(
     format_name: str, source: Path, out: Path, images: Path | None, name: str | None, lang: str, split: str,
@@ -62,8 +55,6 @@ def prepare(
     tsv (pairs.tsv), folder (class folders), webdataset (a .tar, its folder, or "shard-{000..009}.tar") or parquet
     (of Hugging Face datasets: a file, its folder, or a glob). The images of the last two are put into OUT/images.
     """
-    from lowclip_train.make_dataset import Wanted, make_dataset
-
     wanted = Wanted(
         lang=lang, split=split, split_lists=_split_files(split_lists), excluded=exclude, skip_bad=skip_missing,
         image_column=image_column, caption_columns=caption_columns,
@@ -74,10 +65,8 @@ def prepare(
         )
     except FileExistsError as error:
         raise click.ClickException(str(error)) from error
-    for problem in made.left_out[:_SHOWN]:
+    for problem in made.left_out:
         click.echo(f"left out: {problem}", err=True)
-    if len(made.left_out) > _SHOWN:
-        click.echo(f"left out: {len(made.left_out) - _SHOWN:,} more", err=True)
     if exclude:
         click.echo(f"{exclude}: {made.excluded_images:,} images excluded")
     counts = ", ".join(f"{key} {count:,}" for key, count in made.manifest.captions.items())

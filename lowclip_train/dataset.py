@@ -7,7 +7,7 @@ writes it) and, where the images came inside of files, `images/`. How it is made
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,17 +90,20 @@ def write_dataset(
     bad: BadData = REFUSE,
     place: Callable[[str], str] = str,
 ) -> DatasetManifest:
-    """Check that every image can be read and no photo stands in two splits, then write the dataset whole.
+    """Check that every image can be read and no file stands in two splits, then write the dataset whole.
 
     Args:
         bad: what is done with images that are missing or cannot be decoded; place: image → where it is named.
 
     Raises:
-        DatasetError: nothing to write, missing images (the first few are named), or a leak between splits.
+        DatasetError: nothing to write, missing images (the first few are named), a leak between splits, or
+            overwriting would lose an image or what is no dataset.
     """
     images = Path(images).resolve()
     kept, hashes = check_images(images, pairs, bad, place)
     check_splits(kept, hashes)
+    if overwrite:
+        check_replaceable(folder, [images, *(images / name for name in hashes)])
     with whole_folder(folder, overwrite=overwrite) as work:
         return _write(work, name, str(images), kept, hashes)
 
@@ -118,6 +121,8 @@ def write_extracted(
     Raises:
         DatasetError: as for `write_dataset`, or what `extract` raises; nothing is left then.
     """
+    if overwrite:
+        check_replaceable(folder, [])
     with whole_folder(folder, overwrite=overwrite) as work:
         images = work / "images"
         images.mkdir()
@@ -138,7 +143,7 @@ def read_dataset(folder: str | Path) -> Dataset:
     folder = Path(folder)
     path = folder / "manifest.json"
     try:
-        manifest = from_dict(DatasetManifest, json.loads(path.read_text("utf-8")), str(path))
+        manifest = _read_manifest(path)
     except FileNotFoundError as error:
         raise DatasetError(f"{folder} is not a dataset; make one with: lowclip-train prepare") from error
     except (OSError, ValueError, ConfigError) as error:
@@ -148,6 +153,36 @@ def read_dataset(folder: str | Path) -> Dataset:
     if sha256_of(folder / "pairs.tsv") != manifest.pairs_sha256:
         raise DatasetError(f"{folder / 'pairs.tsv'} was changed after it was written; run prepare again")
     return Dataset(manifest, read_pairs(folder / "pairs.tsv"), folder)
+
+
+def check_replaceable(folder: str | Path, needed: Iterable[Path]) -> None:
+    """May `folder` be overwritten? Where something is, only an older dataset or an empty folder may.
+
+    Args:
+        needed: files and folders that the new dataset is made of; a pattern of shards stands for its folder.
+
+    Raises:
+        DatasetError: the folder is something else, or holds one of these.
+    """
+    folder = Path(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        _read_manifest(folder / "manifest.json")
+    except (OSError, ValueError, ConfigError) as error:
+        raise DatasetError(
+            f"{folder} is not a dataset that prepare wrote, so it is not overwritten; name another folder"
+        ) from error
+    resolved = folder.resolve()
+    lost = next((path for path in needed if path.resolve().is_relative_to(resolved)), None)
+    if lost is not None:
+        raise DatasetError(
+            f"{folder} holds {lost}, which overwriting would delete; name another folder for the dataset"
+        )
+
+
+def _read_manifest(path: Path) -> DatasetManifest:
+    return from_dict(DatasetManifest, json.loads(path.read_text("utf-8")), str(path))
 
 
 def _write(

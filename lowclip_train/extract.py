@@ -8,6 +8,8 @@ from typing import Any
 from lowclip_runtime.pairs import Pair
 
 CAPTION_NAMES = ("captions", "caption", "sentences", "text", "texts")
+# file systems take 255 and 4,096; the rest is left to the folder and to what is written aside
+_MAX_PART_BYTES, _MAX_NAME_BYTES = 200, 1000
 _CHARACTERS = re.compile(r"[^\x00-\x1f\x7f\\:*?\"<>|]+")
 
 
@@ -24,12 +26,12 @@ def captions_of(value: Any, lang: str) -> list[tuple[str, str]]:
     return []
 
 
-def pairs_of(image: str, captions: Iterable[tuple[str, str]], split: str) -> list[Pair]:
-    """One pair a caption; the nth captions of all languages share a `caption_id`."""
+def pairs_of(image: str, captions: Iterable[tuple[str, str]], split: str, first: int = 0) -> list[Pair]:
+    """One pair a caption; the nth captions of all languages share a `caption_id`, numbered from `first`."""
     count: dict[str, int] = {}
     pairs = []
     for lang, caption in captions:
-        number = count[lang] = count.get(lang, -1) + 1
+        number = count[lang] = count.get(lang, first - 1) + 1
         pairs.append(Pair(image, caption, lang, split, f"{image}#{number}"))
     return pairs
 
@@ -42,13 +44,14 @@ def matching(pattern: str | Path) -> list[Path]:
 
 def is_safe_name(name: str) -> bool:
     """May this relative path, which came from a file of somebody else's, be written below a folder of ours?"""
-    path = PurePosixPath(name)
+    if not name.isprintable():  # before it is encoded, which half of a surrogate pair cannot be
+        return False
     parts = name.split("/")
     return (
-        not path.is_absolute()
-        and all(part not in ("", ".", "..") and len(part.encode()) <= 200 for part in parts)
+        not PurePosixPath(name).is_absolute()
+        and len(name.encode()) <= _MAX_NAME_BYTES
+        and all(part not in ("", ".", "..") and len(part.encode()) <= _MAX_PART_BYTES for part in parts)
         and all(_CHARACTERS.fullmatch(part) for part in parts)
-        and name.isprintable()
         and " ".join(name.split()) == name
     )
 

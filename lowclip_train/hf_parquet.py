@@ -3,8 +3,10 @@
 The image is a struct of `bytes` and `path`, or bytes; captions are a text or a list of them. Needs the extra `[data]`.
 """
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,7 +16,7 @@ from lowclip_train.bad_data import REFUSE, BadData
 from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
 
 _IMAGE_NAMES = ("image", "img", "photo", "jpg")
-_SPLIT_OF_FILE = re.compile(r"(train|validation|val|test)\b", re.IGNORECASE)
+_SPLIT_IN_NAME = re.compile(r"(?<![a-z0-9])(train|validation|val|dev|test)(?![a-z0-9])", re.IGNORECASE)
 _OUR_SPLIT = {"validation": "val", "restval": "train", "dev": "val"}
 _ROWS = 16  # read at once; with photos of 10 MB that is 160 MB
 _SUFFIXES = (
@@ -38,7 +40,8 @@ def extract_parquet(
 ) -> list[Pair]:
     """Write the images of all rows to `images/file/name`, and give their pairs.
 
-    The split is the row's `split`, else the one the file is named by (`test-00000-of-00002.parquet`), else `split`.
+    Rows that repeat an image, its bytes and its path, give it several captions. The split is the row's `split`, else
+    the one that the file is named by (`test-00000-of-00002.parquet`, `test/0000.parquet`), else `split`.
 
     Args:
         source: a file, a folder of `*.parquet`, or a glob.
@@ -49,43 +52,70 @@ def extract_parquet(
         DatasetError: no pyarrow, no file, a damaged one, columns that are not there, or a bad row.
     """
     pairs: list[Pair] = []
+    written = _Images(images)
     for path in _files(source):
         opened = _open(path)
         names = opened.schema_arrow.names
-        image = image_column or _guess(path, names, _IMAGE_NAMES, "--image-column")
-        captions = [_lang_and_column(c, lang) for c in caption_columns]
-        captions = captions or [(lang, _guess(path, names, CAPTION_NAMES, "--caption-column"))]
+        image, captions = _columns(path, names, lang, image_column, caption_columns)
         columns = [image, *(column for _, column in captions)]
-        _check_columns(path, names, columns)
         of_file = _split_of_file(path, split)
         wanted = [*columns, "split"] if "split" in names else columns
         for number, row in enumerate(_rows(path, opened, wanted)):
             found = [c for of_lang, column in captions for c in captions_of(row[column], of_lang)]
             own = str(row.get("split") or of_file)
             place = f"{path}, row {number}"
-            name = _extract_image(place, path.stem, number, row[image], images, bad) if found else None
+            name = _extract_image(place, path.stem, number, row[image], written, bad) if found else None
             if not found:
                 bad(f"{place}: no caption in {', '.join(column for _, column in captions)}")
             elif name:
-                pairs += pairs_of(name, found, _OUR_SPLIT.get(own, own))
+                first = written.number_captions(name, found)
+                pairs += pairs_of(name, found, _OUR_SPLIT.get(own, own), first)
     return pairs
 
 
-def _extract_image(place: str, file: str, number: int, value: Any, images: Path, bad: BadData) -> str | None:
+class _Images:
+    """The images written below a folder so far: the name of each, and how many captions it has."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._name_of: dict[tuple[str, bytes], str] = {}
+        self._captions: dict[str, int] = {}
+
+    def name_of(self, path: str, data: bytes, candidates: Iterable[str]) -> str | None:
+        """The name that the image of this path and content has already, or the first of the candidates that is free."""
+        key = path, hashlib.sha256(data).digest()
+        if key not in self._name_of:
+            free = next((name for name in candidates if put(self._folder, name, data)), None)
+            if free is None:
+                return None
+            self._name_of[key] = free
+        return self._name_of[key]
+
+    def number_captions(self, name: str, captions: Sequence[tuple[str, str]]) -> int:
+        """The number of the first of these (lang, caption) of a row: behind all of earlier rows, in any language."""
+        first = self._captions.get(name, 0)
+        self._captions[name] = first + max(Counter(lang for lang, _ in captions).values())
+        return first
+
+
+def _extract_image(
+    place: str, file: str, number: int, value: Any, written: _Images, bad: BadData
+) -> str | None:
     """The name the image got; None where the row holds none."""
     data = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(data, bytes) or not data:
         bad(f"{place}: the image's bytes are not inside the file")
         return None
-    path = value.get("path") if isinstance(value, dict) else None
-    base = PurePosixPath(str(path or "")).name
+    path = str(value.get("path") or "") if isinstance(value, dict) else ""
+    base = PurePosixPath(path).name
     suffix = next((suffix for start, suffix in _SUFFIXES if data.startswith(start)), ".img")
-    candidates = [base] if base and is_safe_name(base) else []
-    for candidate in (*candidates, f"{number:08d}{suffix}", f"row-{number:08d}{suffix}"):
-        if put(images, f"{file}/{candidate}", data):
-            return f"{file}/{candidate}"
-    bad(f"{place}: no free name for the image")
-    return None
+    candidates = [f"{file}/{number:08d}{suffix}", f"{file}/row-{number:08d}{suffix}"]
+    if base and is_safe_name(base):  # two photos may have it: both keep it, so that `--exclude` finds both
+        candidates = [f"{file}/{base}", f"{file}/{number:08d}/{base}", *candidates]
+    name = written.name_of(path, data, candidates)
+    if name is None:
+        bad(f"{place}: no free name for the image")
+    return name
 
 
 def _files(source: str | Path) -> list[Path]:
@@ -117,8 +147,21 @@ def _rows(path: Path, opened: Any, columns: list[str]) -> Any:
     try:
         for batch in opened.iter_batches(batch_size=_ROWS, columns=columns):
             yield from batch.to_pylist()
-    except (OSError, ArrowException) as error:
+    except (OSError, ArrowException, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: the file is damaged ({error}); get it anew") from error
+
+
+def _columns(
+    path: Path, names: Sequence[str], lang: str, image: str | None, options: Sequence[str]
+) -> tuple[str, list[tuple[str, str]]]:
+    """The column of the images, and (lang, column) of the captions: as named, else guessed."""
+    image = image or _guess(path, names, _IMAGE_NAMES, "--image-column")
+    captions = [_lang_and_column(option, lang) for option in options]
+    captions = captions or [(lang, _guess(path, names, CAPTION_NAMES, "--caption-column"))]
+    unknown = [column for column in (image, *(column for _, column in captions)) if column not in names]
+    if unknown:
+        raise DatasetError(f"{path} has no column {', '.join(unknown)}; it has {', '.join(names)}")
+    return image, captions
 
 
 def _guess(path: Path, names: Sequence[str], usual: Sequence[str], option: str) -> str:
@@ -130,17 +173,12 @@ def _guess(path: Path, names: Sequence[str], usual: Sequence[str], option: str) 
     )
 
 
-def _check_columns(path: Path, names: Sequence[str], columns: Sequence[str]) -> None:
-    unknown = [column for column in columns if column not in names]
-    if unknown:
-        raise DatasetError(f"{path} has no column {', '.join(unknown)}; it has {', '.join(names)}")
-
-
 def _lang_and_column(option: str, lang: str) -> tuple[str, str]:
     before, equals, column = option.partition("=")
     return (before, column) if equals else (lang, option)
 
 
 def _split_of_file(path: Path, split: str) -> str:
-    named = _SPLIT_OF_FILE.match(path.name)
+    """A folder counts only by its whole name: many that hold data have `test` in theirs."""
+    named = _SPLIT_IN_NAME.search(path.name) or _SPLIT_IN_NAME.fullmatch(path.absolute().parent.name)
     return named[1].lower() if named else split

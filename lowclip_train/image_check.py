@@ -1,6 +1,6 @@
 """Every image of a dataset is read once before training: is it there, can it be decoded, and what is its hash.
 
-Which photo may stand in which split is `leaks.py`.
+Which file may stand in which split is `leaks.py`.
 """
 
 import hashlib
@@ -82,9 +82,9 @@ def _check_all(folder: Path, names: Iterable[str]) -> list[_Checked]:
 def _check(folder: Path, name: str) -> _Checked:
     if " ".join(name.split()) != name or not name.isprintable():
         return _Checked(name, reason="its name has characters that pairs.tsv cannot hold; rename it")
-    if not (folder / name).is_file():
-        return _Checked(name, missing=True)
     try:
+        if not (folder / name).is_file():
+            return _Checked(name, missing=True)
         data = (folder / name).read_bytes()
         decode(data, _QUICK)
     except ImageError as error:

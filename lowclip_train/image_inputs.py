@@ -21,6 +21,7 @@ from lowclip_runtime.preprocess import decode, normalize, resize
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import PreprocessSpec
 from lowclip_train.augment import identity, random_view
+from lowclip_train.captions import CaptionedImage
 from lowclip_train.config import Augment
 from lowclip_train.frozen_stages import frozen_features
 
@@ -29,7 +30,7 @@ _ALL = slice(None)
 
 
 class ImageInputs(Protocol):
-    """Rows are positions in the list of image paths that the inputs were made for."""
+    """Rows are positions in the list of images that the inputs were made for."""
 
     def training_batch(self, rows: Sequence[int], epoch: int, share: slice = _ALL) -> Tensor:
         """A random view of each image (the plain one is a view too), as the trainable part takes it.
@@ -44,8 +45,11 @@ class ImageInputs(Protocol):
 class ViewMaker:
     """Pixels of one list of images: plain, or in the random view of a given number."""
 
-    def __init__(self, paths: Sequence[Path], spec: PreprocessSpec, augment: Augment, seed: int) -> None:
-        self.paths = paths
+    def __init__(
+        self, images: Sequence[CaptionedImage], spec: PreprocessSpec, augment: Augment, seed: int
+    ) -> None:
+        self.paths = [image.path for image in images]
+        self.hashes = [image.sha256 for image in images]
         self.spec = spec
         self.augment = augment
         self.seed = seed
@@ -138,6 +142,7 @@ def _cache_key(views: ViewMaker, frozen: nn.Module, view_count: int) -> str:
     digest = hashlib.sha256()
     described = [
         [str(p) for p in views.paths],
+        views.hashes,
         to_dict(views.spec),
         identity(views.augment),
         views.seed,

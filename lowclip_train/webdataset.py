@@ -13,12 +13,13 @@ from pathlib import Path, PurePosixPath
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
-from lowclip_train.bad_data import REFUSE, BadData
+from lowclip_train.bad_data import REFUSE, BadData, text_problem
 from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
 from lowclip_train.prepare import IMAGE_SUFFIXES
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAX_MEMBER_BYTES = 512 << 20  # no photo is larger; a header may claim anything
+_SHOWN = 80  # characters of a key in an error
 _Member = tuple[str, str, bytes]  # key, suffix in small letters, content
 
 
@@ -106,21 +107,22 @@ def _is_wanted(suffix: str) -> bool:
 def _extract_sample(
     shard: Path, name: str, members: list[_Member], images: Path, lang: str, split: str, bad: BadData
 ) -> list[Pair]:
-    place = f"{shard}, sample {members[0][0]!r}"
+    key = members[0][0]
+    place = f"{shard}, sample {key if len(key) <= _SHOWN else f'{key[:_SHOWN]}…'!r}"
     photos = [(suffix, data) for _, suffix, data in members if suffix in IMAGE_SUFFIXES]
     if len(photos) != 1:
         bad(f"{place}: expected one image, found {len(photos)}")
         return []
     try:
-        captions = [c for _, suffix, data in members for c in _captions(suffix, data, lang)]
+        captions = _captions([(suffix, data) for _, suffix, data in members], lang)
     except ValueError as error:
         bad(f"{place}: its captions cannot be read ({error})")
         return []
     ((suffix, data),) = photos
     if not captions:
         bad(f"{place}: no caption in a .txt, or in a .json under {', '.join(CAPTION_NAMES)}")
-    elif not is_safe_name(name):
-        bad(f"{place}: not a name to write a file to; rename it")
+    elif not is_safe_name(name + suffix):
+        bad(f"{place}: not a name to write a file to; make it shorter or plainer")
     elif not put(images, name + suffix, data):
         bad(f"{place}: the key comes twice")
     else:
@@ -128,13 +130,29 @@ def _extract_sample(
     return []
 
 
-def _captions(suffix: str, data: bytes, lang: str) -> list[tuple[str, str]]:
-    if suffix == ".txt":
-        return captions_of(data.decode("utf-8-sig").splitlines(), lang)
-    if suffix != ".json":
-        return []
-    described = json.loads(data)
-    if not isinstance(described, dict):
-        raise ValueError(f"expected a JSON object, not {type(described).__name__}")
-    found = next((described[name] for name in CAPTION_NAMES if name in described), None)
-    return captions_of(found, lang)
+def _captions(files: list[tuple[str, bytes]], lang: str) -> list[tuple[str, str]]:
+    """(lang, caption) of the .json and, without those it repeats, of the .txt: img2dataset writes the same into both.
+
+    Raises:
+        ValueError: one of them cannot be read.
+    """
+    described = [c for suffix, data in files if suffix == ".json" for c in _json_captions(data, lang)]
+    known = {caption for _, caption in described}
+    for text in (data.decode("utf-8-sig") for suffix, data in files if suffix == ".txt"):
+        if " ".join(text.split()) not in known:  # a caption of the .json may have several lines
+            described += [c for c in captions_of(text.splitlines(), lang) if c[1] not in known]
+    return described
+
+
+def _json_captions(data: bytes, lang: str) -> list[tuple[str, str]]:
+    try:
+        described = json.loads(data)
+        if not isinstance(described, dict):
+            raise ValueError(f"expected a JSON object, not {type(described).__name__}")
+        found = captions_of(next((described[n] for n in CAPTION_NAMES if n in described), None), lang)
+    except RecursionError as error:
+        raise ValueError("its JSON is nested too deeply") from error
+    for problem in (text_problem(text) for lang_and_caption in found for text in lang_and_caption):
+        if problem:
+            raise ValueError(problem)
+    return found

@@ -1,4 +1,4 @@
-"""The five caption formats, the dataset folder, and what is refused."""
+"""Readers of files that name their images, split lists, the dataset folder, and what is refused."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,10 @@ from PIL import Image
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
+from lowclip_train.bad_data import REFUSE, BadData
 from lowclip_train.dataset import read_dataset, write_dataset
 from lowclip_train.prepare import (
+    READERS,
     assign_splits,
     read_class_folders,
     read_coco,
@@ -117,7 +119,7 @@ def test_one_photo_in_two_splits_is_a_leak(tmp_path: Path) -> None:
     _picture(tmp_path / "a.png", 1)
     _picture(tmp_path / "copy.png", 1)
     pairs = [Pair("a.png", "x", "en", "train", "0"), Pair("copy.png", "y", "en", "test", "1")]
-    with pytest.raises(DatasetError, match="two splits"):
+    with pytest.raises(DatasetError, match=r"a\.png \(train\) and copy\.png \(test\) are the same file"):
         write_dataset(tmp_path / "data", "d", tmp_path, pairs)
     assert not (tmp_path / "data").exists()
 
@@ -135,3 +137,106 @@ def test_pairs_changed_afterwards_are_noticed(tmp_path: Path) -> None:
         file.write("a.png\ty\ten\ttest\t1\n")
     with pytest.raises(DatasetError, match="changed"):
         read_dataset(tmp_path / "data")
+
+
+def _karpathy(**image: object) -> dict[str, object]:
+    return {"images": [{"filename": "a.jpg", "sentences": [{"raw": "A dog."}], **image}]}
+
+
+def _coco(image: dict[str, object], annotation: dict[str, object]) -> dict[str, object]:
+    return {
+        "images": [{"id": 1, "file_name": "a.jpg", **image}],
+        "annotations": [{"image_id": 1, "caption": "A dog.", **annotation}],
+    }
+
+
+_HALF = "half of a surrogate pair"
+
+
+@pytest.mark.parametrize(
+    ("format_name", "data", "reason"),
+    [
+        ("karpathy", _karpathy(split=None), r"images\[0\]\.split must be text, not None"),
+        ("karpathy", _karpathy(split=["train"]), r"images\[0\]\.split must be text"),
+        ("karpathy", _karpathy(filename=5), r"images\[0\] must have filename"),
+        ("karpathy", _karpathy(split="\ud800"), r"images\[0\]\.split .*" + _HALF),
+        ("karpathy", _karpathy(filename="\ud800"), r"images\[0\]\.filename .*" + _HALF),
+        (
+            "karpathy",
+            _karpathy(sentences=[{"raw": "ok"}, {"raw": "it \ud800"}]),
+            r"sentences\[1\].*'it \\ud800' holds " + _HALF,
+        ),
+        ("karpathy", _karpathy(sentences=[{"raw": "ok", "sentid": "\ud800"}]), r"sentences\[0\].*" + _HALF),
+        ("coco", _coco({"file_name": 5}, {}), r"images\[0\]\.file_name must be text, not 5"),
+        ("coco", _coco({"file_name": None}, {}), r"images\[0\]\.file_name must be text, not None"),
+        ("coco", _coco({"file_name": "\ud800"}, {}), r"images\[0\]\.file_name .*" + _HALF),
+        ("coco", _coco({"id": [1]}, {}), r"not COCO captions JSON: images\[0\]"),
+        ("coco", {"images": ["a.jpg"], "annotations": []}, r"not COCO captions JSON: images\[0\]"),
+        ("coco", _coco({}, {"caption": "it \udc00"}), r"annotations\[0\].*'it \\udc00' holds " + _HALF),
+        ("coco", _coco({}, {"id": "\udc00"}), r"annotations\[0\].*" + _HALF),
+    ],
+)
+def test_json_of_the_wrong_kind_is_named_with_its_place(
+    tmp_path: Path, format_name: str, data: dict[str, object], reason: str
+) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(DatasetError, match=r"captions\.json.*" + reason):
+        READERS[format_name](path, "en", "train", REFUSE)
+    left_out = BadData(skip=True)
+    pairs = READERS[format_name](path, "en", "train", left_out)
+    assert left_out.left_out and {p.caption for p in pairs} <= {"ok"}
+
+
+def test_json_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=r"captions\.json.* nested too deeply"):
+        read_coco(path, "en", "train")
+
+
+def _split(tmp_path: Path, images: list[str], **lists: str) -> dict[str, str]:
+    """Image → split, after split lists of these names; spaces part names."""
+    for split, names in lists.items():
+        (tmp_path / f"{split}.txt").write_text("\n".join(names.split()) + "\n")
+    pairs = [Pair(name, "c", "en", "", "") for name in images]
+    return {
+        p.image: p.split for p in assign_splits(pairs, {split: tmp_path / f"{split}.txt" for split in lists})
+    }
+
+
+def test_split_lists_of_bare_names_find_images_in_folders_and_the_reverse(tmp_path: Path) -> None:
+    in_folders = ["x/a.jpg", "x/b.jpg", "y/c.jpg"]
+    expected = {"x/a.jpg": "train", "y/c.jpg": "test"}
+    assert _split(tmp_path, in_folders, train="a.jpg", test="c.jpg gone.jpg") == expected
+    assert _split(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], train="images/a.jpg", test="images/c.jpg") == {
+        "a.jpg": "train",
+        "c.jpg": "test",
+    }
+    # an image of just this name is meant before one in a folder, and another folder is another image
+    assert _split(tmp_path, ["a.jpg", "x/a.jpg", "x/b.jpg"], train="a.jpg y/b.jpg") == {"a.jpg": "train"}
+
+
+def test_a_bare_name_of_two_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"train\.txt, line 2: a\.jpg may be x/a\.jpg or y/a\.jpg; name .*folder"
+    ):
+        _split(tmp_path, ["x/b.jpg", "x/a.jpg", "y/a.jpg"], train="b.jpg a.jpg")
+    with pytest.raises(
+        DatasetError, match=r"test\.txt, line 1: y/a\.jpg \(a\.jpg\) is listed in both train and test"
+    ):
+        _split(tmp_path, ["a.jpg"], train="x/a.jpg", test="y/a.jpg")
+
+
+def test_an_image_in_two_splits_is_refused_whichever_way_it_is_named(tmp_path: Path) -> None:
+    for test in ("a.jpg", "x/a.jpg"):
+        with pytest.raises(DatasetError, match="both train and test"):
+            _split(tmp_path, ["x/a.jpg"], train="a.jpg", test=test)
+
+
+def test_a_split_list_of_which_nothing_is_found_says_what_came_and_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"train\.txt: none of its 2 names, such as a, .* such as x/a\.jpg"
+    ):
+        _split(tmp_path, ["x/a.jpg"], train="a b")
+    assert _split(tmp_path, ["x/a.jpg"], train="b a.jpg") == {"x/a.jpg": "train"}

@@ -1,0 +1,89 @@
+"""What shards and parquet files of somebody else's may hold: names, texts and JSON that cannot be written or read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_images import pairs_in, png, write_tar
+
+from lowclip_runtime.errors import DatasetError
+from lowclip_train.extract import is_safe_name
+from lowclip_train.make_dataset import Wanted, make_dataset
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("a/b.png", True),
+        ("it şəkli.png", True),
+        ("x" * 200, True),
+        ("ş" * 101, False),  # 202 bytes
+        ("\udcff.png", False),  # a byte that was no UTF-8, as tarfile reads it
+        ("/".join(["x" * 99] * 10), True),
+        ("/".join(["x" * 99] * 11), False),
+    ],
+)
+def test_names_safe_to_write(name: str, safe: bool) -> None:
+    assert is_safe_name(name) is safe
+
+
+@pytest.mark.parametrize("key", ["\udcff", "/".join(["x" * 150] * 40), "x" * 198])
+def test_a_sample_whose_name_cannot_be_written_is_named(tmp_path: Path, key: str) -> None:
+    shard = write_tar(
+        tmp_path / "s.tar", {f"{key}.jpeg": png(1), f"{key}.txt": "t", "b.png": png(2), "b.txt": "b"}
+    )
+    with pytest.raises(DatasetError, match=r"s\.tar, sample .* not a name to write a file to"):
+        make_dataset("webdataset", shard, tmp_path / "out")
+    made = make_dataset("webdataset", shard, tmp_path / "out", wanted=Wanted(skip_bad=True))
+    assert [p.image for p in pairs_in(tmp_path / "out")] == ["s/b.png"] and len(made.left_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("described", "reason"),
+    [
+        (r'{"caption": "a dog \ud800"}', r"'a dog \\ud800' holds half of a surrogate pair"),
+        (r'{"captions": {"a\udc00": "a dog"}}', r"'a\\udc00' holds half of a surrogate pair"),
+        ('{"caption": ' + "[" * 100_000, "nested too deeply"),
+        (
+            '{"caption": ' + "[" * 800 + "]" * 800 + "}",
+            "nested too deeply|no caption",
+        ),  # each Python has its own limit
+    ],
+)
+def test_json_that_is_no_caption_is_named(tmp_path: Path, described: str, reason: str) -> None:
+    members = {"a.png": png(1), "a.json": described, "b.png": png(2), "b.txt": "b"}
+    shard = write_tar(tmp_path / "s.tar", members)
+    with pytest.raises(DatasetError, match=rf"s\.tar, sample 'a': .*({reason})"):
+        make_dataset("webdataset", shard, tmp_path / "out")
+    make_dataset("webdataset", shard, tmp_path / "out", wanted=Wanted(skip_bad=True))
+    assert [p.image for p in pairs_in(tmp_path / "out")] == ["s/b.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "described", "captions"),
+    [
+        ("a dog runs", {"caption": "a dog  runs"}, ["a dog runs"]),  # as img2dataset writes both
+        ("a dog\nruns", {"caption": "a dog\nruns"}, ["a dog runs"]),
+        ("a dog\na cat", {"captions": ["a cat", "a bird"]}, ["a cat", "a bird", "a dog"]),
+        ("a dog", {"captions": {"az": "it"}}, ["it", "a dog"]),
+        ("a dog", {"sha256": "…"}, ["a dog"]),
+    ],
+)
+def test_a_caption_in_both_txt_and_json_is_one(
+    tmp_path: Path, text: str, described: dict[str, Any], captions: list[str]
+) -> None:
+    for number, names in enumerate((("a.json", "a.txt"), ("a.txt", "a.json"))):  # in either order
+        content = {"a.txt": text, "a.json": json.dumps(described)}
+        shard = write_tar(tmp_path / f"{number}.tar", {"a.png": png(1), **{n: content[n] for n in names}})
+        make_dataset("webdataset", shard, tmp_path / f"out-{number}")
+        assert [p.caption for p in pairs_in(tmp_path / f"out-{number}")] == captions
+
+
+def test_parquet_text_that_is_no_utf8_is_one_sentence(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    ends = pa.array([0, 6], pa.int32()).buffers()[1]
+    captions = pa.StringArray.from_buffers(1, ends, pa.py_buffer(b"it \xed\xa0\x80"))
+    parquet.write_table(pa.table({"image": [png(1)], "caption": captions}), tmp_path / "p.parquet")
+    with pytest.raises(DatasetError, match=r"p\.parquet: the file is damaged \(.*utf-8"):
+        make_dataset("parquet", tmp_path / "p.parquet", tmp_path / "out")
