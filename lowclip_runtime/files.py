@@ -14,6 +14,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from lowclip_runtime.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # not POSIX: nothing is locked, so nothing is taken for dead
@@ -71,6 +73,22 @@ def whole_file(target: str | Path) -> Iterator[Path]:
         _flush(work)
         work.replace(target)
         _flush(target.parent)
+
+
+def check_file_target(target: str | Path) -> None:
+    """Refuse what `whole_file` could not write, before the work whose result it is.
+
+    Raises:
+        InputError: a folder, or a path below a file or below a folder that may not be written to.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name a file to write")
+    there = next(folder for folder in target.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise InputError(f"{target} cannot be written, as {there} is not a folder; name another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{target} cannot be written, as {there} is closed to you; name another place")
 
 
 def flush_tree(folder: Path) -> None:

@@ -108,7 +108,8 @@ def test_a_contact_sheet(path: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     assert len(json_lines(lowclip("search", "göy", "--json", *options))) == 6
     with Image.open(sheet) as image:
         assert image.format == "PNG" and image.width > 900
-    refused(lowclip("search", "göy", "--index", path, "--bundle", tiny_bundle, "--sheet", tmp_path / "s.bmp"))
+    for wrong in (tmp_path / "s.bmp", tmp_path / "sheet.png/s.png"):
+        refused(lowclip("search", "göy", "--index", path, "--bundle", tiny_bundle, "--sheet", wrong))
 
 
 @pytest.mark.parametrize(

@@ -145,10 +145,12 @@ def search(
     """Rank the indexed photos by their fit to each QUERY; - reads queries from standard input, by line."""
     from lowclip_runtime.clip import LowClip
     from lowclip_runtime.index import Index
-    from lowclip_runtime.sheet import Section, write_sheet
+    from lowclip_runtime.sheet import Section, check_sheet, write_sheet
 
     if not queries and image is None:
         raise click.UsageError("give a QUERY, or a photo with --image")
+    if sheet is not None:
+        check_sheet(sheet)
     texts, facts = _all_queries(queries), parse_where(where)
     towers = [*(["text"] if queries else []), *(["image"] if image is not None else [])]
     clip = LowClip.open(bundle, provider, towers=towers)
