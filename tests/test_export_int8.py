@@ -143,6 +143,35 @@ def test_an_activation_that_others_read_stays_before_its_pooling():
     assert [node.op_type for node in pooled_before_activation(model).graph.node][1:3] == ["Relu", "MaxPool"]
 
 
+def test_an_activation_that_is_an_output_stays_before_its_pooling():
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 9, 9)).astype(np.float32)
+    expected, found = (
+        list(run_graph(change(giving(pooled_stem(), "r")), [{"x": pixels}]))[0]
+        for change in (lambda model: model, pooled_before_activation)
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_convolution_may_be_an_output_and_have_other_readers():
+    """What comes before the activation, and what comes after the pooling, stays what it was."""
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 9, 9)).astype(np.float32)
+    model = giving(giving(pooled_stem(), "c"), "p")
+    expected = list(run_graph(model, [{"x": pixels}]))[0]
+    swapped = pooled_before_activation(model)
+    assert [node.op_type for node in swapped.graph.node] == ["Conv", "MaxPool", "Relu", "Conv"]
+    for one, other in zip(list(run_graph(swapped, [{"x": pixels}]))[0], expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def giving(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """`model` with one more output (N, 4, H, W)."""
+    model.graph.output.append(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4, None, None])
+    )
+    return model
+
+
 def pooled_stem() -> onnx.ModelProto:
     """ResNet's beginning: `x` (N, 3, 9, 9) → `y` (N, 4, 3, 3)."""
     rng = np.random.default_rng(1)
