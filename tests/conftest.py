@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lowclip_runtime.clip import LowClip
+from lowclip_runtime.shard import VECTORS, Vectors
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,10 @@ def nllb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_translators import write_nllb
 
     return write_nllb(tmp_path_factory.mktemp("translators") / "nllb")
+
+
+@pytest.fixture(params=VECTORS)
+def vectors(request: pytest.FixtureRequest) -> Vectors:
+    """Each way to hold the vectors of an index."""
+    kind: Vectors = request.param
+    return kind
