@@ -1,10 +1,10 @@
 """`Index`: the embeddings of galleries on disk, opened with the bundle that made them and embeds the queries.
 
-Filling it is `indexing.py`, storing `shard.py`, looking at one without a bundle `index_check.py`.
+Filling it is `indexing.py`, ranking what a search finds `nearest_photos.py`, storing `shard.py`, looking at one without
+a bundle `index_check.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,23 +31,14 @@ from lowclip_runtime.index_report import IndexReport
 from lowclip_runtime.index_upkeep import remove_photos, set_facts
 from lowclip_runtime.indexing import OnFailed, Progress
 from lowclip_runtime.near_duplicates import LEAST_SCORE, near_groups
+from lowclip_runtime.nearest_photos import Hit, nearest_photos
 from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord
-from lowclip_runtime.points import Filter, ScoredPoint, Where, checked_where
+from lowclip_runtime.points import Filter, checked_where
 from lowclip_runtime.preprocess import ImageInput
 from lowclip_runtime.shard import Shard, Vectors, check_vectors
 from lowclip_runtime.truncation import check_dims, truncated
 
 __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_index"]
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One found photo: `rank` from 1 up, `score` the cosine with the query, `path` absolute."""
-
-    rank: int
-    score: float
-    path: str
-    payload: dict[str, Any]
 
 
 class Index:
@@ -266,10 +257,7 @@ class Index:
                 f"not {embedding.shape}"
             )
         query = truncated(embedding, self.manifest.dims)
-        found = sorted(
-            self._nearest(query, k, checked_where(where)), key=lambda point: (-point.score, _path_of(point))
-        )
-        return [Hit(rank, p.score, _path_of(p), p.payload) for rank, p in enumerate(found[:k], start=1)]
+        return nearest_photos(self._shard, query, k, checked_where(where))
 
     def _embed_image(self, image: ImageInput) -> NDArray[np.float32]:
         pixels = self._clip.read_pixels(image)
@@ -277,24 +265,6 @@ class Index:
             raise pixels
         (embedding,) = self._clip.embed_pixels([pixels])
         return embedding  # type: ignore[no-any-return]
-
-    def _nearest(self, embedding: NDArray[np.float32], k: int, where: Where | None) -> list[ScoredPoint]:
-        """At least the `k` best points, with all that tie with the last of them: the paths then decide.
-
-        An index of codes rescores a part of its photos, which may be a part of those that tie.
-        """
-        if where and not all(where.values()):  # none of no values
-            return []
-        limit = min(k, len(self)) + 1
-        while True:
-            found = self._shard.search(embedding, limit, where)
-            if len(found) < limit or found[-1].score < found[k - 1].score:
-                return found
-            limit *= 2
-
-
-def _path_of(point: ScoredPoint) -> str:
-    return PhotoRecord.from_payload(point.payload).absolute_path
 
 
 def _check_k(k: int) -> None:
