@@ -102,7 +102,8 @@ def with_facts(where: Where | None) -> qdrant_edge.Filter | None:
 def _matches(key: str, values: Sequence[str]) -> list[Any]:
     numbers = [int(value) for value in values if _NUMBER.fullmatch(value)]
     matches = [qdrant_edge.MatchAny(some) for some in (list(values), numbers) if some]
-    return [qdrant_edge.FieldCondition(key, match=match) for match in matches]
+    # unquoted, a name with a dot is a path into the payload, and one with a space is none at all
+    return [qdrant_edge.FieldCondition(f'"{key}"', match=match) for match in matches]
 
 
 def listed(embedding: NDArray[np.float32] | None) -> list[float]:

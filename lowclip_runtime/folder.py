@@ -60,7 +60,7 @@ def gallery_root(folder: str | os.PathLike[str]) -> Path:
         what = "is not a folder" if path.exists() else "no such folder"
         raise InputError(f"{printable(path)}: {what}; name a folder of photos")
     root = path.resolve()
-    if not _is_utf8(str(root)):
+    if not is_utf8(str(root)):
         raise InputError(f"{printable(root)}: the folder's name is not UTF-8; rename it")
     return root
 
@@ -136,7 +136,7 @@ def _list_file(entry: os.DirEntry[str], path: str, listing: Listing) -> None:
     except OSError as error:
         listing.problems.append((printable(path), os_reason(error)))
         return
-    if not _is_utf8(path):
+    if not is_utf8(path):
         listing.problems.append((printable(path), "its name is not UTF-8; rename it"))
     elif not stat.S_ISREG(about.st_mode):
         listing.problems.append((path, "neither a file nor a folder"))
@@ -162,9 +162,10 @@ def os_reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _is_utf8(path: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether it can be written as UTF-8; Python hands over other bytes, of names and options, as surrogates."""
     try:
-        path.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True

@@ -4,6 +4,7 @@ Filling it is `indexing.py`, ranking what a search finds `nearest_photos.py`, st
 a bundle `index_check.py`.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -160,7 +161,12 @@ class Index:
         """Take photos out of the index and say how many were in it; the files are left alone.
 
         A photo that still is in its gallery comes back with the next `add_folder`.
+
+        Raises:
+            InputError: one path instead of a list of them.
         """
+        if isinstance(paths, str | os.PathLike):
+            raise InputError(f"remove wants a list of photos; write [photo], not one {type(paths).__name__}")
         return remove_photos(self._shard, [str(path) for path in paths])
 
     def compact(self) -> int:

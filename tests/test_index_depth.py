@@ -53,7 +53,11 @@ def test_a_removed_photo_is_gone_until_its_gallery_is_added_again(
         link = tmp_path / "link"
         link.symlink_to(gallery)
         assert index.remove([photos["göy"], link / "ağ.png", tmp_path / "none.png"]) == 2
-        assert index.remove([]) == 0
+        assert index.remove([]) == index.remove([tmp_path / "no\udcff.png"]) == 0
+        for one in (photos["ağ"], str(photos["ağ"])):
+            with pytest.raises(InputError, match=r"write \[photo\]"):
+                index.remove(one)  # type: ignore[arg-type]
+        assert index.set_facts({str(tmp_path / "no\udcff.png"): {"who": "x"}}) == 0
         assert {Path(hit.path).stem for hit in index.search("göy")} == {"qırmızı", "yaşıl", "sarı", "qara"}
         assert index.add_folder(gallery).added == 2
 
