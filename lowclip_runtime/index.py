@@ -189,10 +189,13 @@ class Index:
         Raises:
             InputError: `least_score` is not above 0 and at most 1.
         """
-        points = list(self._shard.scroll(with_embeddings=True))
-        paths = [PhotoRecord.from_payload(point.payload).absolute_path for point in points]
-        embeddings = np.array([point.embedding for point in points], np.float32).reshape(len(points), -1)
-        return sorted(sorted(paths[i] for i in group) for group in near_groups(embeddings, least_score))
+        paths: list[str] = []
+        embeddings = np.empty((len(self), self.manifest.dims), np.float32)  # (N, D)
+        for row, point in enumerate(self._shard.scroll(with_embeddings=True)):
+            paths.append(PhotoRecord.from_payload(point.payload).absolute_path)
+            embeddings[row] = point.embedding
+        groups = near_groups(embeddings[: len(paths)], least_score)
+        return sorted(sorted(paths[i] for i in group) for group in groups)
 
     def search(self, text: str, k: int = 10, *, where: Filter | None = None) -> list[Hit]:
         """The `k` photos that fit the query best, best first, equal scores in order of path.

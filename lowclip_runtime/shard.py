@@ -122,10 +122,12 @@ class Shard:
 
     def close(self) -> None:
         """Write what is pending and let others open the shard; closing twice is allowed."""
-        with engine_errors(self.path):
-            self._engine.close()
-        let_go(self._held)
-        self._held = None
+        try:
+            with engine_errors(self.path):
+                self._engine.close()
+        finally:
+            let_go(self._held)
+            self._held = None
 
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""
