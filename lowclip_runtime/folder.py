@@ -6,7 +6,7 @@ Files are judged by name, size and time here; their content is read by `indexing
 import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,8 +53,10 @@ def gallery_root(folder: str | os.PathLike[str]) -> Path:
     """The absolute folder without symlinks, by which an index knows the gallery.
 
     Raises:
-        InputError: no such folder, or a name that is not UTF-8.
+        InputError: no such folder, an empty name, or one that is not UTF-8.
     """
+    if not os.fspath(folder):  # a script's variable that is not set: not the folder one happens to be in
+        raise InputError("the gallery's name is empty; name a folder of photos, . for this one")
     path = Path(folder)
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "no such folder"
@@ -96,7 +98,7 @@ def changes(listing: Listing, known: Mapping[str, tuple[int, int]]) -> Changes:
         else:
             unchanged += 1
     present = {file.path for file in listing.files}
-    unreachable = [path for path, _ in listing.problems]
+    unreachable = {path for path, _ in listing.problems}
     gone = [path for path in known if path not in present and not _lies_below(path, unreachable)]
     return Changes(new, changed, sorted(gone), unchanged)
 
@@ -171,5 +173,10 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def _lies_below(path: str, folders: Iterable[str]) -> bool:
-    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+def _lies_below(path: str, folders: Set[str]) -> bool:
+    """Whether `path` or a folder that holds it is one of `folders`."""
+    while path:
+        if path in folders:
+            return True
+        path = path.rpartition("/")[0]
+    return False

@@ -117,7 +117,9 @@ class Shard:
     @classmethod
     def _open(cls, path: Path, vectors: Vectors) -> Self:
         if not (path / "segments").is_dir():  # the engine would create this folder before it fails
-            raise IndexFileError(f"{path} holds no embeddings; build the index again with: lowclip index")
+            raise IndexFileError(
+                f"{path} holds no embeddings; delete {path.parent} and build it again with: lowclip index"
+            )
         return cls(path, vectors)
 
     def close(self) -> None:

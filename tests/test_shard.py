@@ -162,7 +162,7 @@ def test_a_panic_of_the_engine_is_one_sentence(path: Path) -> None:
 
 
 def test_a_missing_shard_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(IndexFileError, match="holds no embeddings"):
+    with pytest.raises(IndexFileError, match=rf"holds no embeddings; delete {tmp_path} and"):
         Shard.open(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
 
