@@ -12,6 +12,7 @@ from lowclip_runtime.errors import ConfigError, IndexFileError
 from lowclip_runtime.files import aside, flush, flush_tree, mend
 from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.shard import ENGINE, Shard, Vectors
+from lowclip_runtime.shard_errors import check_free_space
 
 SCHEMA_VERSION = 2  # 1 had no `vectors`: float32, all dims of the bundle
 MANIFEST_NAME = "index.json"
@@ -98,13 +99,14 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
     """Make an empty index at `path`, whole or not at all; where another process was faster, its index stays.
 
     Raises:
-        IndexFileError: `path` is there already and is not an empty folder.
+        IndexFileError: `path` is there already and is not an empty folder, or its disk is nearly full.
     """
     path = Path(path)
     mend(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise IndexFileError(_not_an_index(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_free_space(path)
     with aside(path, ".tmp", folder=True) as new:
         Shard.create(new / SHARD_NAME, manifest.dims, lookup_keys, manifest.vectors)
         (new / MANIFEST_NAME).write_text(dumps(manifest), "utf-8")

@@ -13,7 +13,6 @@ follow it instead of scanning. Points that come later are scanned until it is bu
 
 import contextlib
 import itertools
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -36,7 +35,7 @@ from lowclip_runtime.engine_requests import (
 from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.files import bytes_on_disk, flush_tree, hold, let_go, mend, whole_folder
 from lowclip_runtime.points import Point, ScoredPoint, Where
-from lowclip_runtime.shard_errors import engine_errors
+from lowclip_runtime.shard_errors import check_free_space, engine_errors
 from lowclip_runtime.stream import batches
 
 __all__ = ["ENGINE", "EXACT_BELOW", "VECTORS", "Shard", "Vectors", "check_vectors"]
@@ -44,9 +43,6 @@ __all__ = ["ENGINE", "EXACT_BELOW", "VECTORS", "Shard", "Vectors", "check_vector
 ENGINE = "qdrant-edge 0.9"  # the format on disk is beta and tied to the release
 EXACT_BELOW = 200_000  # points; a scan of so many takes 20 ms
 _PAGE = 1024  # points read at a time, so that memory stays flat for any number of them
-# The engine writes through memory maps of sparse files in steps of 32 MiB: on a full disk the process would
-# die of SIGBUS without a word, so we stop while a step still fits.
-_LEAST_FREE_BYTES = 64 << 20
 _REWRITING = 1.5  # times what it takes up must be free for a shard to be written anew beside itself
 _IN_GRAPH = 0.8  # of the points; the rest is scanned, which takes as long as the graph saves from there on
 
@@ -133,7 +129,7 @@ class Shard:
 
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""
-        self._check_free_space()
+        check_free_space(self.path.parent)
         self._size = None
         with engine_errors(self.path):
             rows = [qdrant_edge.Point(p.id, listed(p.embedding), p.payload) for p in points]
@@ -201,7 +197,7 @@ class Shard:
         with engine_errors(self.path):
             if not self.wants_graph():
                 return False
-            self._check_free_space(_REWRITING * bytes_on_disk(self.path))
+            check_free_space(self.path.parent, _REWRITING * bytes_on_disk(self.path))
             config = graph_config(dims, self.vectors)
             self._engine.close()
             try:
@@ -234,7 +230,7 @@ class Shard:
 
     def set_payload(self, ids: Sequence[str], values: Mapping[str, Any]) -> None:
         """Set these keys in the payload of points, which keep their others; durable once `flush` returns."""
-        self._check_free_space()
+        check_free_space(self.path.parent)
         with engine_errors(self.path):
             if ids:
                 self._engine.update(qdrant_edge.UpdateOperation.set_payload(list(ids), dict(values)))
@@ -254,7 +250,7 @@ class Shard:
         Args:
             dims, lookup_keys: as the shard was created.
         """
-        self._check_free_space(_REWRITING * bytes_on_disk(self.path))
+        check_free_space(self.path.parent, _REWRITING * bytes_on_disk(self.path))
         with engine_errors(self.path):
             try:
                 with whole_folder(self.path, overwrite=True) as work:
@@ -282,14 +278,6 @@ class Shard:
                 yield Point(str(record.id), record.payload or {}, embedding)
             if offset is None:
                 return
-
-    def _check_free_space(self, needed: float = 0) -> None:
-        free, needed = shutil.disk_usage(self.path).free, max(_LEAST_FREE_BYTES, int(needed))
-        if free < needed:
-            raise IndexFileError(
-                f"the disk of {self.path.parent} has only {free >> 20} MB left, {needed >> 20} "
-                "are needed; free some space and run the command again, what is indexed is kept"
-            )
 
 
 def _load_engine(path: Path) -> qdrant_edge.EdgeShard:

@@ -1,6 +1,7 @@
 """The index: what search answers, what is refused, and what is told of it; filling it is `test_index_folder.py`."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,14 @@ def test_a_new_index_is_in_its_folder_for_good_before_it_is_filled(
     monkeypatch.setattr(index_manifest, "flush", lambda folder: flushed.append((folder, path.exists())))
     Index.open(path, tiny_clip).close()
     assert flushed == [(path.parent, True)]
+
+
+def test_no_index_is_made_on_an_almost_full_disk(
+    path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine would die of SIGBUS without a word."""
+    usage = shutil.disk_usage(path.parent)._replace(free=10 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(IndexFileError, match=rf"the disk of {path} has only 10 MB left, 64 are needed"):
+        Index.open(path, tiny_clip)
+    assert not path.exists()
