@@ -9,7 +9,7 @@ of source material that `lowclip_train.shipped_recipe` trains from. Nothing here
 import csv
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,19 @@ from numpy.typing import NDArray
 from result_file import row, write_result
 
 from lowclip_runtime import LowClip
-from lowclip_runtime.evaluate import distinct_images, evaluate
+from lowclip_runtime.evaluate import distinct_images, embed_pairs, evaluate
 from lowclip_runtime.metrics import retrieval_metrics
 from lowclip_runtime.pairs import read_pairs
-from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo, without_diacritics
+from lowclip_runtime.robustness import CLEAN, robustness
 from lowclip_train.shipped_recipe import emoji_concepts, is_unseen
 
 Figures = dict[tuple[str, str], float]  # (case, metric) → value
-TYPED: dict[str, Callable[[str, np.random.Generator], str]] = {
-    "without diacritics": lambda text, _: without_diacritics(text),
-    "in capitals": lambda text, _: upper_azerbaijani(text),
-    "in Cyrillic": lambda text, _: in_cyrillic(text),
-    "with a typing error": with_typo,
+# how people type, by the runtime's names → as the cases of the result file and README's table are called
+_TYPED = {
+    "no diacritics": "without diacritics",
+    "upper case": "in capitals",
+    "Cyrillic": "in Cyrillic",
+    "typo": "with a typing error",
 }
 
 
@@ -77,23 +78,20 @@ def measure(clip: LowClip, data: Path, images: Path) -> Figures:
         for direction in ("text_to_image", "image_to_text"):
             case = f"flickr8k test, {lang}, {direction}, gallery {result['gallery']}"
             figures |= {(case, metric): value for metric, value in result[direction].items()}
-    figures |= robustness(clip, data, images)
+    figures |= as_people_type(clip, data, images)
     return figures | caltech(clip, data, images) | gcompris(clip, data, images) | twemoji(clip, data, images)
 
 
-def robustness(clip: LowClip, data: Path, images: Path) -> Figures:
+def as_people_type(clip: LowClip, data: Path, images: Path) -> Figures:
     """The Azerbaijani captions of the Flickr8k test as people type them → photo."""
     pairs = read_pairs(data / "flickr8k/captions.tsv", lang="az", split="test")
-    gallery = distinct_images(pairs)
-    photos = clip.embed_images([images / "flickr8k" / image for image in gallery])
-    relevant = [[gallery.index(pair.image)] for pair in pairs]
-    figures: Figures = {}
-    for name, typed in TYPED.items():
-        texts = [typed(pair.caption, np.random.default_rng(i)) for i, pair in enumerate(pairs)]
-        found = retrieval_metrics(clip.embed_texts(texts), photos, relevant).as_json()
-        case = f"flickr8k test, az {name}, gallery {len(gallery)}"
-        figures |= {(case, metric): value for metric, value in found.items()}
-    return figures
+    told = robustness(clip, embed_pairs(clip, pairs, images / "flickr8k"))
+    return {
+        (f"flickr8k test, az {_TYPED[row['texts']]}, gallery {told['gallery']}", metric): value
+        for row in told["rows"]
+        if row["texts"] != CLEAN
+        for metric, value in row["text_to_image"].items()
+    }
 
 
 def caltech(clip: LowClip, data: Path, images: Path) -> Figures:

@@ -122,15 +122,16 @@ def pooled_before_activation(model: onnx.ModelProto) -> onnx.ModelProto:
     """MaxPool of a float Relu or Clip becomes Relu or Clip of a MaxPool, the same to the last bit; changes `model`.
 
     A session moves the QuantizeLinear behind a MaxPool in front of it, and its MaxPool of channels-first integers is
-    slow: on ResNet-50 it was a tenth of all time. It moves none past an activation. MEASURED without VNNI: 0.87 of the
-    processor time.
+    slow: on ResNet-50 it was a tenth of all time (benchmarks/results/openvino_profile). It moves none past an
+    activation. The tensor between the two becomes another one, so nothing else may read it, nor the graph give it.
     """
     made_by, used_by = producers(model), consumers(model)
+    given = {one.name for one in model.graph.output}
     for pooling in model.graph.node:
         activation = made_by.get(pooling.input[0]) if pooling.op_type == "MaxPool" else None
         if activation is None or activation.op_type not in _ACTIVATIONS or len(pooling.output) > 1:
             continue
-        if len(used_by[activation.output[0]]) == 1:
+        if len(used_by[activation.output[0]]) == 1 and activation.output[0] not in given:
             before, between, after = activation.input[0], activation.output[0], pooling.output[0]
             first, second = copy.deepcopy(pooling), copy.deepcopy(activation)
             first.input[0], first.output[0], second.input[0], second.output[0] = (

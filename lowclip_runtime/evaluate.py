@@ -169,7 +169,7 @@ def existing_images(images: Sequence[str], images_dir: Path) -> list[Path]:
     missing = [image for image in images if not (images_dir / image).is_file()]
     if missing:
         raise DatasetError(
-            f"{images_dir / missing[0]} is missing, as are {len(missing)} of {len(images)} images in all; "
+            f"{images_dir / missing[0]} is missing, {len(missing)} of {len(images)} images in all; "
             "name the folder that holds them with --images"
         )
     return [images_dir / image for image in images]

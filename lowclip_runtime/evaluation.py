@@ -12,6 +12,7 @@ from lowclip_runtime.bootstrap import Bootstrap
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.evaluate import EmbeddedPairs, Embedder, OnProgress, embed_pairs, figures
 from lowclip_runtime.evaluation_sheet import examples, write_examples
+from lowclip_runtime.files import check_file_target
 from lowclip_runtime.pairs import read_pairs
 from lowclip_runtime.robustness import base_lang, robustness
 from lowclip_runtime.zero_shot import (
@@ -59,7 +60,7 @@ class EvaluationRequest:
     templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        problems = [*self._missing(), *self._wrong()]
+        problems = [*self._missing(), *self._ignored(), *self._wrong()]
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -74,6 +75,21 @@ class EvaluationRequest:
         naming = {"labels": self.labels, "template": self.templates}
         return problems + [
             f"--{name} wants --classes" for name, asked in naming.items() if asked and not self.classes
+        ]
+
+    def _ignored(self) -> list[str]:
+        """What no part of the work would look at."""
+        if self.classes is None:
+            return []
+        if self.classes.is_file():
+            return ["--labels wants a folder of class folders, --classes is a file"] if self.labels else []
+        if self.pairs:
+            return []
+        unused = {"images": self.images, "split": self.split, "lang": None if self.labels else self.lang}
+        return [
+            f"--{name} says nothing of class folders{' without --labels' if name == 'lang' else ''}, leave it out"
+            for name, given in unused.items()
+            if given
         ]
 
     def _wrong(self) -> list[str]:
@@ -111,7 +127,10 @@ def run_evaluation(
     Raises:
         DatasetError: the pairs, labels or images cannot be read.
         ImageError: an image cannot be decoded.
+        InputError: `sheet` cannot be written.
     """
+    if request.sheet:
+        check_file_target(request.sheet)
     labelled = read_labelled(request)  # before the long work, as what it lacks is soon told
     report = _retrieval(embedder, request, on_progress) if request.pairs else {}
     if labelled is not None:

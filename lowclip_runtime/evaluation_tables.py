@@ -73,11 +73,7 @@ def further_tables(report: Mapping[str, Any]) -> Iterator[str]:
     if "classes" in report:
         yield _classes(report["classes"])
     if intervals:
-        drawn = report["bootstrap"]
-        yield (
-            f"in brackets: {drawn['level']:.0%} intervals by {drawn['resamples']:,} bootstrap resamples of the "
-            f"queries, captions of one image together (seed {drawn['seed']})"
-        )
+        yield _how_intervals_were_drawn(report)
 
 
 def _add_directions(table: FiguresTable, prefix: str, told: Mapping[str, Any]) -> None:
@@ -97,3 +93,15 @@ def _classes(told: Mapping[str, Any]) -> str:
     }
     lines += [f"{text:<30}{percent(told[name], of.get(name))}" for name, text in named.items()]
     return "\n".join(lines)
+
+
+def _how_intervals_were_drawn(report: Mapping[str, Any]) -> str:
+    drawn, of = report["bootstrap"], []
+    if "gallery" in report:
+        of.append("the queries, captions of one image together")
+    if "classes" in report:
+        of.append("the classes' photos (top-1, top-5) and labels (precision@10)")
+    return (
+        f"in brackets: {drawn['level']:.0%} intervals by {drawn['resamples']:,} bootstrap resamples of "
+        f"{', and of '.join(of)} (seed {drawn['seed']})"
+    )

@@ -33,8 +33,11 @@ def read_facts(path: str | Path, gallery: str | Path) -> dict[str, dict[str, str
                     )
                 named = {name: value for name, value in zip(header, row, strict=False) if value}
                 if image := named.pop("image", ""):
-                    checked_facts(named, f"{path}, line {rows.line_num}")
-                    facts[str(Path(gallery) / image)] = named
+                    where, photo = f"{path}, line {rows.line_num}", str(Path(gallery) / image)
+                    checked_facts(named, where)
+                    if photo in facts:
+                        raise InputError(f"{where}: {image} has a line already; give all its facts in one")
+                    facts[photo] = named
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: expected a tab-separated UTF-8 file of facts ({error})") from error
     return facts

@@ -14,6 +14,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from lowclip_runtime.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # not POSIX: nothing is locked, so nothing is taken for dead
@@ -46,14 +48,14 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
     if target.exists() and not overwrite:
         raise _exists(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _naming(target), _aside(target, ".tmp", folder=True) as work:
+    with _naming(target), aside(target, ".tmp", folder=True) as work:
         yield work
         flush_tree(work)
         if overwrite and target.exists():
             _replace(work, target)
         else:
             _put(work, target)
-        _flush(target.parent)
+        flush(target.parent)
 
 
 @contextlib.contextmanager
@@ -66,18 +68,34 @@ def whole_file(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     _remove_dead(target, target.suffix)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _naming(target), _aside(target, target.suffix, folder=False) as work:
+    with _naming(target), aside(target, target.suffix, folder=False) as work:
         yield work
-        _flush(work)
+        flush(work)
         work.replace(target)
-        _flush(target.parent)
+        flush(target.parent)
+
+
+def check_file_target(target: str | Path) -> None:
+    """Refuse what `whole_file` could not write, before the work whose result it is.
+
+    Raises:
+        InputError: a folder, or a path below a file or below a folder that may not be written to.
+    """
+    target = Path(target)
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name a file to write")
+    there = next(folder for folder in target.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise InputError(f"{target} cannot be written, as {there} is not a folder; name another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{target} cannot be written, as {there} is closed to you; name another place")
 
 
 def flush_tree(folder: Path) -> None:
     """Force every file and folder below `folder` to the disk."""
     for path in sorted(folder.rglob("*")):
-        _flush(path)
-    _flush(folder)
+        flush(path)
+    flush(folder)
 
 
 def hold(path: str | Path, *, wait: bool = False) -> int | None:
@@ -131,8 +149,11 @@ def _naming(target: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _aside(target: Path, suffix: str, *, folder: bool) -> Iterator[Path]:
-    """A new, empty, locked folder or file beside `target`; whatever stands there in the end is removed."""
+def aside(target: Path, suffix: str, *, folder: bool) -> Iterator[Path]:
+    """A new, empty, locked folder or file beside `target`; whatever stands there in the end is removed.
+
+    What a kill leaves of it the next `mend(target)` removes.
+    """
     while True:
         work = target.with_name(f".{target.name}{_MARK}{secrets.token_hex(4)}{suffix}")
         if folder:
@@ -203,7 +224,7 @@ def _replace(work: Path, target: Path) -> None:
     """Put `work` where `target` is, at one moment where the file system can; the caller removes the old one."""
     if _exchange(work, target):
         return
-    with _aside(target, ".old", folder=True) as old:
+    with aside(target, ".old", folder=True) as old:
         target.rename(old / target.name)
         try:
             work.rename(target)
@@ -226,7 +247,8 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

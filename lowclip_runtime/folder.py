@@ -6,7 +6,7 @@ Files are judged by name, size and time here; their content is read by `indexing
 import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,14 +53,16 @@ def gallery_root(folder: str | os.PathLike[str]) -> Path:
     """The absolute folder without symlinks, by which an index knows the gallery.
 
     Raises:
-        InputError: no such folder, or a name that is not UTF-8.
+        InputError: no such folder, an empty name, or one that is not UTF-8.
     """
+    if not os.fspath(folder):  # a script's variable that is not set: not the folder one happens to be in
+        raise InputError("the gallery's name is empty; name a folder of photos, . for this one")
     path = Path(folder)
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "no such folder"
         raise InputError(f"{printable(path)}: {what}; name a folder of photos")
     root = path.resolve()
-    if not _is_utf8(str(root)):
+    if not is_utf8(str(root)):
         raise InputError(f"{printable(root)}: the folder's name is not UTF-8; rename it")
     return root
 
@@ -96,7 +98,7 @@ def changes(listing: Listing, known: Mapping[str, tuple[int, int]]) -> Changes:
         else:
             unchanged += 1
     present = {file.path for file in listing.files}
-    unreachable = [path for path, _ in listing.problems]
+    unreachable = {path for path, _ in listing.problems}
     gone = [path for path in known if path not in present and not _lies_below(path, unreachable)]
     return Changes(new, changed, sorted(gone), unchanged)
 
@@ -136,7 +138,7 @@ def _list_file(entry: os.DirEntry[str], path: str, listing: Listing) -> None:
     except OSError as error:
         listing.problems.append((printable(path), os_reason(error)))
         return
-    if not _is_utf8(path):
+    if not is_utf8(path):
         listing.problems.append((printable(path), "its name is not UTF-8; rename it"))
     elif not stat.S_ISREG(about.st_mode):
         listing.problems.append((path, "neither a file nor a folder"))
@@ -162,13 +164,19 @@ def os_reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _is_utf8(path: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether it can be written as UTF-8; Python hands over other bytes, of names and options, as surrogates."""
     try:
-        path.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
 
 
-def _lies_below(path: str, folders: Iterable[str]) -> bool:
-    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+def _lies_below(path: str, folders: Set[str]) -> bool:
+    """Whether `path` or a folder that holds it is one of `folders`."""
+    while path:
+        if path in folders:
+            return True
+        path = path.rpartition("/")[0]
+    return False

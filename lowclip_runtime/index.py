@@ -1,10 +1,11 @@
 """`Index`: the embeddings of galleries on disk, opened with the bundle that made them and embeds the queries.
 
-Filling it is `indexing.py`, storing `shard.py`, looking at one without a bundle `index_check.py`.
+Filling it is `indexing.py`, ranking what a search finds `nearest_photos.py`, storing `shard.py`, looking at one without
+a bundle `index_check.py`.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,8 +32,9 @@ from lowclip_runtime.index_report import IndexReport
 from lowclip_runtime.index_upkeep import remove_photos, set_facts
 from lowclip_runtime.indexing import OnFailed, Progress
 from lowclip_runtime.near_duplicates import LEAST_SCORE, near_groups
+from lowclip_runtime.nearest_photos import Hit, nearest_photos
 from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord
-from lowclip_runtime.points import Filter, ScoredPoint, Where, checked_where
+from lowclip_runtime.points import Filter, checked_where
 from lowclip_runtime.preprocess import ImageInput
 from lowclip_runtime.shard import Shard, Vectors, check_vectors
 from lowclip_runtime.truncation import check_dims, truncated
@@ -40,18 +42,11 @@ from lowclip_runtime.truncation import check_dims, truncated
 __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_index"]
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One found photo: `rank` from 1 up, `score` the cosine with the query, `path` absolute."""
-
-    rank: int
-    score: float
-    path: str
-    payload: dict[str, Any]
-
-
 class Index:
     """An open index; use it as a context manager, or close it.
+
+    Threads may search it at the same time, and while a folder is added; while `compact` or `build_graph` runs, searches
+    may be refused as those of a closed index.
 
     Attributes:
         path: its folder.
@@ -169,7 +164,12 @@ class Index:
         """Take photos out of the index and say how many were in it; the files are left alone.
 
         A photo that still is in its gallery comes back with the next `add_folder`.
+
+        Raises:
+            InputError: one path instead of a list of them.
         """
+        if isinstance(paths, str | os.PathLike):
+            raise InputError(f"remove wants a list of photos; write [photo], not one {type(paths).__name__}")
         return remove_photos(self._shard, [str(path) for path in paths])
 
     def compact(self) -> int:
@@ -192,10 +192,13 @@ class Index:
         Raises:
             InputError: `least_score` is not above 0 and at most 1.
         """
-        points = list(self._shard.scroll(with_embeddings=True))
-        paths = [PhotoRecord.from_payload(point.payload).absolute_path for point in points]
-        embeddings = np.array([point.embedding for point in points], np.float32).reshape(len(points), -1)
-        return sorted(sorted(paths[i] for i in group) for group in near_groups(embeddings, least_score))
+        paths: list[str] = []
+        embeddings = np.empty((len(self), self.manifest.dims), np.float32)  # (N, D)
+        for row, point in enumerate(self._shard.scroll(with_embeddings=True)):
+            paths.append(PhotoRecord.from_payload(point.payload).absolute_path)
+            embeddings[row] = point.embedding
+        groups = near_groups(embeddings[: len(paths)], least_score)
+        return sorted(sorted(paths[i] for i in group) for group in groups)
 
     def search(self, text: str, k: int = 10, *, where: Filter | None = None) -> list[Hit]:
         """The `k` photos that fit the query best, best first, equal scores in order of path.
@@ -266,10 +269,7 @@ class Index:
                 f"not {embedding.shape}"
             )
         query = truncated(embedding, self.manifest.dims)
-        found = sorted(
-            self._nearest(query, k, checked_where(where)), key=lambda point: (-point.score, _path_of(point))
-        )
-        return [Hit(rank, p.score, _path_of(p), p.payload) for rank, p in enumerate(found[:k], start=1)]
+        return nearest_photos(self._shard, query, k, checked_where(where))
 
     def _embed_image(self, image: ImageInput) -> NDArray[np.float32]:
         pixels = self._clip.read_pixels(image)
@@ -277,24 +277,6 @@ class Index:
             raise pixels
         (embedding,) = self._clip.embed_pixels([pixels])
         return embedding  # type: ignore[no-any-return]
-
-    def _nearest(self, embedding: NDArray[np.float32], k: int, where: Where | None) -> list[ScoredPoint]:
-        """At least the `k` best points, with all that tie with the last of them: the paths then decide.
-
-        An index of codes rescores a part of its photos, which may be a part of those that tie.
-        """
-        if where and not all(where.values()):  # none of no values
-            return []
-        limit = min(k, len(self)) + 1
-        while True:
-            found = self._shard.search(embedding, limit, where)
-            if len(found) < limit or found[-1].score < found[k - 1].score:
-                return found
-            limit *= 2
-
-
-def _path_of(point: ScoredPoint) -> str:
-    return PhotoRecord.from_payload(point.payload).absolute_path
 
 
 def _check_k(k: int) -> None:

@@ -4,15 +4,15 @@ This file knows the manifest's fields and when an index must be refused. The emb
 """
 
 import json
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lowclip_runtime.errors import ConfigError, IndexFileError
-from lowclip_runtime.files import flush_tree
+from lowclip_runtime.files import aside, flush, flush_tree, mend
 from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.shard import ENGINE, Shard, Vectors
+from lowclip_runtime.shard_errors import check_free_space
 
 SCHEMA_VERSION = 2  # 1 had no `vectors`: float32, all dims of the bundle
 MANIFEST_NAME = "index.json"
@@ -99,15 +99,15 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
     """Make an empty index at `path`, whole or not at all; where another process was faster, its index stays.
 
     Raises:
-        IndexFileError: `path` is there already and is not an empty folder.
+        IndexFileError: `path` is there already and is not an empty folder, or its disk is nearly full.
     """
     path = Path(path)
+    mend(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise IndexFileError(_not_an_index(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent) as work:
-        new = Path(work) / "index"
-        new.mkdir()
+    check_free_space(path)
+    with aside(path, ".tmp", folder=True) as new:
         Shard.create(new / SHARD_NAME, manifest.dims, lookup_keys, manifest.vectors)
         (new / MANIFEST_NAME).write_text(dumps(manifest), "utf-8")
         flush_tree(new)
@@ -118,6 +118,7 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
         except OSError:
             if not is_index(path):
                 raise
+        flush(path.parent)
 
 
 def check_same_bundle(path: str | Path, manifest: IndexManifest, bundle_id: str, bundle_name: str) -> None:

@@ -1,10 +1,12 @@
 """Changes to single photos of an index: facts that a user gives them, and taking them out."""
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lowclip_runtime.folder import is_utf8
 from lowclip_runtime.photo_record import checked_facts, record_id
 from lowclip_runtime.shard import Shard
 from lowclip_runtime.stream import batches
@@ -48,9 +50,11 @@ def _known(shard: Shard, paths: Sequence[str]) -> list[str]:
 
     A photo that is a link itself is another photo than what it leads to.
     """
-    both = [(record_id(os.path.abspath(path)), record_id(str(_linkless(path)))) for path in paths]  # noqa: PTH100
-    found = shard.retrieve(list(dict.fromkeys(one for pair in both for one in pair)))
-    known = [next((one for one in pair if one in found), None) for pair in both]
+    both = [(os.path.abspath(path), str(_linkless(path))) for path in paths]  # noqa: PTH100
+    # an index holds no name that is not UTF-8
+    ids = [[record_id(one) for one in pair if is_utf8(one)] for pair in both]
+    found = shard.retrieve(list(dict.fromkeys(itertools.chain.from_iterable(ids))))
+    known = [next((one for one in pair if one in found), None) for pair in ids]
     return list(dict.fromkeys(one for one in known if one is not None))
 
 

@@ -2,13 +2,12 @@
 `split`, `caption_id`. An image may stand in several rows. Evaluation, calibration and training read here.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.tab_separated import numbered_rows
 
 COLUMNS = ("image", "caption", "lang", "split", "caption_id")
 
@@ -48,29 +47,22 @@ def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
 
 
 def _parse(path: Path) -> Iterator[Pair]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: expected a tab-separated UTF-8 file of pairs ({error})") from error
-    # captions hold quotation marks as themselves, so the csv module's quoting is off
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    header = next(reader, [])
+    rows = numbered_rows(path, "pairs")
+    _, header = next(rows, (1, []))
     unknown = sorted(set(header) - set(COLUMNS))
     if unknown or not {"image", "caption"} <= set(header):
         raise DatasetError(
             f"{path}, line 1: the header must name image and caption, and may name lang, split and "
             f"caption_id, not {header}"
         )
-    for row in reader:
+    for line, row in rows:
         if not row:
             continue
         if len(row) != len(header):
-            raise DatasetError(
-                f"{path}, line {reader.line_num}: {len(header)} columns expected, {len(row)} found"
-            )
+            raise DatasetError(f"{path}, line {line}: {len(header)} columns expected, {len(row)} found")
         pair = Pair(**dict(zip(header, row, strict=True)))
         if not pair.image or not pair.caption.strip():
-            raise DatasetError(f"{path}, line {reader.line_num}: image and caption must not be empty")
+            raise DatasetError(f"{path}, line {line}: image and caption must not be empty")
         yield pair
 
 

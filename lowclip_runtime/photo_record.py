@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from lowclip_runtime.errors import IndexFileError, InputError
+from lowclip_runtime.folder import is_utf8
 from lowclip_runtime.photo_facts import OF_THE_FILE
+from lowclip_runtime.points import is_fact_name
 
 LOOKUP_KEYS = ("sha256", "album")
 _OWN = {"gallery": str, "path": str, "size_bytes": int, "mtime_ns": int, "sha256": str}
@@ -76,24 +78,19 @@ def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:
             false, nor a list of texts.
     """
     for name, value in facts.items():
-        if not isinstance(name, str) or name in (*_OWN, "") or name in OF_THE_FILE:
+        if not is_fact_name(name) or name in (*_OWN, *OF_THE_FILE):
             taken = ", ".join((*_OWN, *OF_THE_FILE))
-            raise InputError(f"{of}: {name!r} cannot be a fact's name; the index itself uses {taken}")
+            raise InputError(
+                f"{of}: {name!r} cannot be a fact's name; it must be text without \" and \\, and the index itself "
+                f"uses {taken}"
+            )
         texts = value if isinstance(value, list) else [value]
-        if not (isinstance(value, int) or all(isinstance(one, str) and _is_unicode(one) for one in texts)):
+        if not (isinstance(value, int) or all(isinstance(one, str) and is_utf8(one) for one in texts)):
             raise InputError(
                 f"{of}: the value of {name!r} must be text, a whole number, true, false or a list of texts, "
                 f"not {value!r}"
             )
     return {k: str(v).lower() if isinstance(v, bool) else v for k, v in facts.items()}
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # how Python hands over bytes that are no UTF-8
-        return False
-    return True
 
 
 def record_id(absolute_path: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowclip_runtime.errors import InputError
+from lowclip_runtime.folder import is_utf8
 
 # A fact's name → the value, or one of the values, that a photo must have: as people write it, as a shard reads it
 Filter: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
@@ -36,17 +37,29 @@ def checked_where(where: Filter | None) -> Where | None:
     """A filter as a person may write it, every value as a list of texts: `{"year": 2024}` → `{"year": ["2024"]}`.
 
     Raises:
-        InputError: a value that is neither text, a whole number, true, false, nor a list of these.
+        InputError: a name that no fact can have, or a value that is neither text, a whole number, true, false, nor a
+            list of these.
     """
     if where is None:
         return None
+    if not isinstance(where, Mapping):
+        raise InputError(f"a filter must be a mapping of a fact's name to its value, not {where!r}")
     checked = {}
     for name, value in where.items():
         values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
-        if not isinstance(name, str) or not all(isinstance(one, str | int) for one in values):
+        if not is_fact_name(name) or not all(map(_is_fact_value, values)):
             raise InputError(
                 f"a filter must be a fact's name with a text, a whole number or a list of these, "
                 f"not {name!r}: {value!r}"
             )
         checked[name] = [str(one).lower() if isinstance(one, bool) else str(one) for one in values]
     return checked
+
+
+def is_fact_name(name: object) -> bool:
+    """Whether a shard can be asked for a fact of that name: it has no way to write `"` and `\\` in one."""
+    return isinstance(name, str) and name != "" and not set('"\\') & set(name) and is_utf8(name)
+
+
+def _is_fact_value(value: object) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and is_utf8(value))

@@ -1,18 +1,11 @@
 """One shard of Qdrant Edge: a folder of embeddings with ids and payloads, scanned or searched by a graph.
 
-The only file that imports `qdrant_edge`; `shard_errors.py` knows what its errors mean. What the payload means is
-`photo_record.py`, which bundle the embeddings belong to `index_manifest.py`.
+How embeddings are kept and what a search asks for is `engine_requests.py`, the only other file that imports
+`qdrant_edge`; what the engine's errors mean is `shard_errors.py`. What the payload means is `photo_record.py`, which
+bundle the embeddings belong to `index_manifest.py`.
 
 Measured with qdrant-edge-py 0.9.0 (32 points of 256 dims a batch, 2 cores): upsert 1 ms, flush 9 ms, load
 70 ms. A folder looks like 138 MB but its files are sparse: 0.1 MB when empty, 27 MB with 9,600 points.
-
-`int8` and `binary` shards keep small codes beside the embeddings: a search scans the codes in memory and
-rescores the best of them with the embeddings, which stay on disk. What the engine really does was tried:
-- Its scalar int8 quantization makes no codes until `optimize` rewrites the whole segment. Its TurboQuant with
-  8 bits a number (a fixed rotation first, so that nothing is calibrated) makes them at every upsert and loses
-  less; its binary quantization makes them at every upsert too. So these two, and `optimize` only makes graphs.
-- `exact=True` ignores the codes, at every size; without a graph `exact=False` scans all of them.
-- Rescored scores are the dot products with the embeddings, as in a float32 shard.
 
 From `EXACT_BELOW` points on `build_graph` makes an HNSW graph (Malkov & Yashunin 2016, arXiv 1603.09320), and searches
 follow it instead of scanning. Points that come later are scanned until it is built again.
@@ -20,36 +13,36 @@ follow it instead of scanning. Points that come later are scanned until it is bu
 
 import contextlib
 import itertools
-import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Self
 
 import numpy as np
 import qdrant_edge
 from numpy.typing import NDArray
 
-from lowclip_runtime.errors import IndexFileError, InputError
+from lowclip_runtime.engine_requests import (
+    CANDIDATES,
+    VECTORS,
+    Vectors,
+    check_vectors,
+    graph_config,
+    listed,
+    nearest,
+    vector_params,
+    with_facts,
+)
+from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.files import bytes_on_disk, flush_tree, hold, let_go, mend, whole_folder
 from lowclip_runtime.points import Point, ScoredPoint, Where
-from lowclip_runtime.shard_errors import engine_errors
+from lowclip_runtime.shard_errors import check_free_space, engine_errors
 from lowclip_runtime.stream import batches
 
+__all__ = ["ENGINE", "EXACT_BELOW", "VECTORS", "Shard", "Vectors", "check_vectors"]
+
 ENGINE = "qdrant-edge 0.9"  # the format on disk is beta and tied to the release
-Vectors: TypeAlias = Literal["float32", "int8", "binary"]
-VECTORS: tuple[Vectors, ...] = get_args(Vectors)
 EXACT_BELOW = 200_000  # points; a scan of so many takes 20 ms
-_GRAPH_LINKS, _GRAPH_EFFORT, _SEARCH_EFFORT = 16, 128, 128  # m, ef_construct, ef
-# Points rescored for each one asked for: of 1, 2, 4, … the fewest that find the ten photos that an exact search
-# finds among 7,848 with 256 dims (benchmarks/results/index.json has the curves, also for fewer dims).
-_CANDIDATES: dict[Vectors, int] = {"float32": 1, "int8": 2, "binary": 32}
-_LEAST_ASKED = 10  # a search for the one best point rescores as many as one for ten, else it would miss more
-_NUMBER = re.compile(r"-?\d{1,18}")
 _PAGE = 1024  # points read at a time, so that memory stays flat for any number of them
-# The engine writes through memory maps of sparse files in steps of 32 MiB: on a full disk the process would
-# die of SIGBUS without a word, so we stop while a step still fits.
-_LEAST_FREE_BYTES = 64 << 20
 _REWRITING = 1.5  # times what it takes up must be free for a shard to be written anew beside itself
 _IN_GRAPH = 0.8  # of the points; the rest is scanned, which takes as long as the graph saves from there on
 
@@ -70,7 +63,7 @@ class Shard:
     def __init__(self, path: Path, vectors: Vectors) -> None:
         self.path = path
         self.vectors = vectors
-        self.candidates = _CANDIDATES[vectors]
+        self.candidates = CANDIDATES[vectors]
         self._held: int | None = None
         self._size: int | None = None
         with engine_errors(path):
@@ -88,7 +81,7 @@ class Shard:
             vectors: what a search scans: the embeddings, or codes of a byte or a bit a number.
         """
         with engine_errors(Path(path)):
-            config = qdrant_edge.EdgeConfig(vectors=_vector_params(dims, vectors))
+            config = qdrant_edge.EdgeConfig(vectors=vector_params(dims, vectors))
             engine = qdrant_edge.EdgeShard.create(str(path), config)
             for key in lookup_keys:
                 schema = qdrant_edge.KeywordIndexParams(on_disk=True)
@@ -120,22 +113,26 @@ class Shard:
     @classmethod
     def _open(cls, path: Path, vectors: Vectors) -> Self:
         if not (path / "segments").is_dir():  # the engine would create this folder before it fails
-            raise IndexFileError(f"{path} holds no embeddings; build the index again with: lowclip index")
+            raise IndexFileError(
+                f"{path} holds no embeddings; delete {path.parent} and build it again with: lowclip index"
+            )
         return cls(path, vectors)
 
     def close(self) -> None:
         """Write what is pending and let others open the shard; closing twice is allowed."""
-        with engine_errors(self.path):
-            self._engine.close()
-        let_go(self._held)
-        self._held = None
+        try:
+            with engine_errors(self.path):
+                self._engine.close()
+        finally:
+            let_go(self._held)
+            self._held = None
 
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""
-        self._check_free_space()
+        check_free_space(self.path.parent)
         self._size = None
         with engine_errors(self.path):
-            rows = [qdrant_edge.Point(p.id, _listed(p.embedding), p.payload) for p in points]
+            rows = [qdrant_edge.Point(p.id, listed(p.embedding), p.payload) for p in points]
             if rows:
                 self._engine.update(qdrant_edge.UpdateOperation.upsert_points(rows))
 
@@ -166,17 +163,8 @@ class Shard:
             where: only points whose payload holds, under every key, one of the values: as text, as the whole
                 number that it reads as, or as one of a list.
         """
-        rescored = self.candidates * max(k, _LEAST_ASKED)
-        codes = qdrant_edge.QuantizationSearchParams(rescore=True, oversampling=rescored / k)
-        request = qdrant_edge.QueryRequest(
-            limit=k,
-            query=qdrant_edge.Query.Nearest(_listed(embedding)),
-            params=qdrant_edge.SearchParams(
-                exact=self.is_exact or bool(where), hnsw_ef=max(_SEARCH_EFFORT, rescored), quantization=codes
-            ),
-            filter=_filter(where),
-            with_payload=True,
-        )
+        exact = self.is_exact or bool(where)
+        request = nearest(embedding, k, where, candidates=self.candidates, exact=exact)
         with engine_errors(self.path):
             found = self._engine.query(request)
         return [ScoredPoint(str(point.id), point.score, point.payload or {}) for point in found]
@@ -209,12 +197,8 @@ class Shard:
         with engine_errors(self.path):
             if not self.wants_graph():
                 return False
-            self._check_free_space(_REWRITING * bytes_on_disk(self.path))
-            config = qdrant_edge.EdgeConfig(
-                vectors=_vector_params(dims, self.vectors),
-                hnsw_config=qdrant_edge.HnswIndexConfig(_GRAPH_LINKS, _GRAPH_EFFORT, full_scan_threshold=1),
-                optimizers=qdrant_edge.EdgeOptimizersConfig(indexing_threshold=1, default_segment_number=1),
-            )
+            check_free_space(self.path.parent, _REWRITING * bytes_on_disk(self.path))
+            config = graph_config(dims, self.vectors)
             self._engine.close()
             try:
                 self._engine = qdrant_edge.EdgeShard.load(str(self.path), config)
@@ -246,7 +230,7 @@ class Shard:
 
     def set_payload(self, ids: Sequence[str], values: Mapping[str, Any]) -> None:
         """Set these keys in the payload of points, which keep their others; durable once `flush` returns."""
-        self._check_free_space()
+        check_free_space(self.path.parent)
         with engine_errors(self.path):
             if ids:
                 self._engine.update(qdrant_edge.UpdateOperation.set_payload(list(ids), dict(values)))
@@ -254,7 +238,7 @@ class Shard:
     def count(self, where: Where | None = None) -> int:
         """How many points have such a payload."""
         with engine_errors(self.path):
-            return int(self._engine.count(qdrant_edge.CountRequest(exact=True, filter=_filter(where))))
+            return int(self._engine.count(qdrant_edge.CountRequest(exact=True, filter=with_facts(where))))
 
     def compact(self, dims: int, lookup_keys: Sequence[str]) -> None:
         """Write every point into a new shard that takes the place of this one.
@@ -266,7 +250,7 @@ class Shard:
         Args:
             dims, lookup_keys: as the shard was created.
         """
-        self._check_free_space(_REWRITING * bytes_on_disk(self.path))
+        check_free_space(self.path.parent, _REWRITING * bytes_on_disk(self.path))
         with engine_errors(self.path):
             try:
                 with whole_folder(self.path, overwrite=True) as work:
@@ -295,61 +279,6 @@ class Shard:
             if offset is None:
                 return
 
-    def _check_free_space(self, needed: float = 0) -> None:
-        free, needed = shutil.disk_usage(self.path).free, max(_LEAST_FREE_BYTES, int(needed))
-        if free < needed:
-            raise IndexFileError(
-                f"the disk of {self.path.parent} has only {free >> 20} MB left, {needed >> 20} "
-                "are needed; free some space and run the command again, what is indexed is kept"
-            )
-
-
-def check_vectors(vectors: str | None) -> None:
-    """Refuse what a shard cannot be made as; None is the default.
-
-    Raises:
-        InputError: naming the choices.
-    """
-    if vectors is not None and vectors not in VECTORS:
-        raise InputError(f"vectors must be one of {', '.join(VECTORS)}, not {vectors!r}")
-
 
 def _load_engine(path: Path) -> qdrant_edge.EdgeShard:
     return qdrant_edge.EdgeShard.load(str(path))
-
-
-def _vector_params(dims: int, vectors: Vectors) -> qdrant_edge.EdgeVectorParams:
-    memory = qdrant_edge.Memory
-    codes: Any = None
-    if vectors == "int8":
-        bits = qdrant_edge.TurboQuantBitSize.Bits8
-        codes = qdrant_edge.TurboQuantQuantizationConfig(bits=bits, memory=memory.Pinned)
-    elif vectors == "binary":
-        # the query keeps 8 bits a number: half as many candidates give the same recall
-        query = qdrant_edge.BinaryQuantizationQueryEncoding.Scalar8Bits
-        codes = qdrant_edge.BinaryQuantizationConfig(query_encoding=query, memory=memory.Pinned)
-    return qdrant_edge.EdgeVectorParams(
-        size=dims,
-        distance=qdrant_edge.Distance.Dot,
-        quantization_config=codes,
-        # mapped and read when touched, as fast once they are: read at once, the engine holds some of them twice, and a
-        # process that has searched 100,000 takes 444 MB instead of 316
-        memory=memory.Cold,
-    )
-
-
-def _filter(where: Where | None) -> qdrant_edge.Filter | None:
-    if not where:
-        return None
-    return qdrant_edge.Filter(must=[qdrant_edge.Filter(should=_matches(key, where[key])) for key in where])
-
-
-def _matches(key: str, values: Sequence[str]) -> list[Any]:
-    numbers = [int(value) for value in values if _NUMBER.fullmatch(value)]
-    matches = [qdrant_edge.MatchAny(some) for some in (list(values), numbers) if some]
-    return [qdrant_edge.FieldCondition(key, match=match) for match in matches]
-
-
-def _listed(embedding: NDArray[np.float32] | None) -> list[float]:
-    assert embedding is not None, "a point is stored with its embedding"
-    return embedding.tolist()  # type: ignore[no-any-return]

@@ -1,12 +1,19 @@
-"""What the engine of a shard means by its bare `Exception`s and panics, each as one sentence."""
+"""What the engine of a shard means by its bare `Exception`s and panics, each as one sentence.
+
+And what it would die of without one.
+"""
 
 import contextlib
 import errno
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from lowclip_runtime.errors import IndexFileError
 
+# The engine writes through memory maps of sparse files in steps of 32 MiB: on a full disk the process would
+# die of SIGBUS without a word, so we stop while a step still fits.
+_LEAST_FREE_BYTES = 64 << 20
 _FULL = "the disk of {index} is full; free some space and run the command again, what is indexed is kept"
 
 
@@ -28,6 +35,21 @@ def engine_errors(path: Path) -> Iterator[None]:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         raise IndexFileError(_sentence(path.parent, str(error))) from error
+
+
+def check_free_space(index: Path, needed: float = 0) -> None:
+    """Stop while the engine still has room to write; `index` is there, or the folder that it shall lie in.
+
+    Raises:
+        IndexFileError: naming what is left and what is needed.
+    """
+    on = index if index.exists() else index.parent
+    free, needed = shutil.disk_usage(on).free, max(_LEAST_FREE_BYTES, int(needed))
+    if free < needed:
+        raise IndexFileError(
+            f"the disk of {index} has only {free >> 20} MB left, {needed >> 20} "
+            "are needed; free some space and run the command again, what is indexed is kept"
+        )
 
 
 def _sentence(index: Path, said: str) -> str:

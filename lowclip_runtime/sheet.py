@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from lowclip_runtime.errors import ImageError, InputError
-from lowclip_runtime.files import whole_file
+from lowclip_runtime.files import check_file_target, whole_file
 from lowclip_runtime.folder import printable
 from lowclip_runtime.index import Hit
 from lowclip_runtime.preprocess import decode
@@ -43,11 +43,21 @@ def write_sheet(path: str | Path, sections: Sequence[Section]) -> None:
     A photo that can no longer be read leaves a grey square with the reason.
 
     Raises:
-        InputError: `path` does not end in .png, or the sheet would be too high to look at.
+        InputError: see `check_sheet`, or the sheet would be too high to look at.
+    """
+    check_sheet(path)
+    save_png(path, draw_sheet(sections))
+
+
+def check_sheet(path: str | Path) -> None:
+    """Refuse a sheet that could not be written, before any work is done.
+
+    Raises:
+        InputError: `path` does not end in .png, is a folder, or lies where nothing can be written.
     """
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path}: a contact sheet is a PNG; give it a name that ends in .png")
-    save_png(path, draw_sheet(sections))
+    check_file_target(path)
 
 
 def save_png(path: str | Path, image: Image.Image) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowclip_runtime.errors import InputError
-from lowclip_runtime.files import whole_file
+from lowclip_runtime.files import check_file_target, whole_file
 
 
 class VectorWriter(Protocol):
@@ -46,13 +46,14 @@ def check_target(out: str | Path) -> None:
     """Refuse what `vector_file` could not write, before any work is done.
 
     Raises:
-        InputError: a folder, another suffix than `.npy` or `.parquet`, or pyarrow is missing.
+        InputError: a folder, a place that cannot be written to, another suffix than `.npy` or `.parquet`, or pyarrow
+            is missing.
     """
     out = Path(out)
     if out.suffix not in (".npy", ".parquet"):
         raise InputError(f"{out} must end in .npy or .parquet, which is what embeddings are written as")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; name a file to write the embeddings to")
+    for file in (out, ids_path(out)) if out.suffix == ".npy" else (out,):
+        check_file_target(file)
     if out.suffix == ".parquet":
         try:
             import pyarrow  # type: ignore[import-not-found,unused-ignore]  # noqa: F401

@@ -4,8 +4,6 @@ Labels become embeddings by prompt ensembling (Radford et al., "Learning Transfe
 Language Supervision", 2021, section 3.1.4): the unit-norm mean over templates such as "{} şəkli".
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,10 @@ import numpy as np
 from lowclip_runtime.bootstrap import Bootstrap, mean_interval
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.evaluate import Embedder, Embeddings, OnProgress, counted, existing_images
-from lowclip_runtime.folder import PHOTO_SUFFIXES
+from lowclip_runtime.folder import walk
 from lowclip_runtime.metrics import query_results, relevant_ranks
 from lowclip_runtime.pairs import Pair
+from lowclip_runtime.tab_separated import numbered_rows
 
 AZERBAIJANI = "az"
 PLACE = "{}"  # of the label in a template
@@ -84,15 +83,14 @@ def precision_at_k(scores: Embeddings, relevant: list[int], k: int) -> float:
 def read_class_folders(root: str | Path, label_of: Mapping[str, str] | None = None) -> LabelledImages:
     """`root/class/photo.jpg`; the label is `label_of[class]`, or the folder's name with underscores as spaces.
 
+    Hidden files and folders, and what lies deeper, are left out.
+
     Raises:
-        DatasetError: no folder, no photos in folders below it, or classes without a label.
+        DatasetError: no folder, no photos in folders below it, one that cannot be looked at, or classes without a
+            label.
+        InputError: `root` itself cannot be read.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder of class folders")
-    images = sorted(path for path in root.glob("*/*") if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not images:
-        raise DatasetError(f"{root} has no photos in folders named by their class")
+    images = _photos_of_classes(Path(root))
     folders = [path.parent.name for path in images]
     if label_of is None:
         return _labelled(images, [folder.replace("_", " ") for folder in folders])
@@ -122,30 +120,52 @@ def labelled_pairs(pairs: Sequence[Pair], images_dir: str | Path) -> LabelledIma
 
 
 def read_labels(path: str | Path, lang: str | None) -> dict[str, str]:
-    """Class → label, from a tab-separated UTF-8 file with the columns `class` and one of `lang`, `label` and `az`.
+    """Class → label, from a tab-separated UTF-8 file with the columns `class` and `lang`, or else `label`.
 
-    The first of the three that is there counts.
+    Without `lang` it is the column `label`, or else `az`.
 
     Raises:
-        DatasetError: it cannot be read, lacks a column, or leaves a label empty.
+        DatasetError: it cannot be read, lacks a column, leaves a label empty, or names a class twice.
     """
-    try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: expected a tab-separated UTF-8 file of labels ({error})") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    header = list(reader.fieldnames or [])
-    column = next((name for name in (lang, "label", AZERBAIJANI) if name in header), None)
+    rows = numbered_rows(path, "labels")
+    _, header = next(rows, (1, []))
+    columns = [lang, "label"] if lang else ["label", AZERBAIJANI]
+    column = next((name for name in columns if name in header), None)
     if "class" not in header or column is None:
         raise DatasetError(
-            f"{path}, line 1: the header must name class and label, or a language that --lang names, not {header}"
+            f"{path}, line 1: the header must name class and {' or '.join(columns)}, not {header}; "
+            "--lang names the column of labels"
         )
     labels: dict[str, str] = {}
-    for row in reader:
-        if not row["class"] or not (row[column] or "").strip():
-            raise DatasetError(f"{path}, line {reader.line_num}: class and {column} must not be empty")
-        labels[row["class"]] = row[column].strip()
+    for line, row in rows:
+        if not row:
+            continue
+        named = dict(zip(header, row, strict=False))
+        name, label = named.get("class", ""), named.get(column, "").strip()
+        if not name or not label:
+            raise DatasetError(f"{path}, line {line}: class and {column} must not be empty")
+        if name in labels:
+            raise DatasetError(
+                f"{path}, line {line}: the class {name} has a label already; leave one of them"
+            )
+        labels[name] = label
     return labels
+
+
+def _photos_of_classes(root: Path) -> list[Path]:
+    """Every photo in a folder below `root`, in order of path; one that is left out would change the figures."""
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder of class folders")
+    listing = walk(root)
+    if listing.problems:
+        path, reason = listing.problems[0]
+        raise DatasetError(
+            f"{root}/{path}: {reason}; {len(listing.problems)} in all, mend them or take them out"
+        )
+    images = [root / file.path for file in listing.files if file.path.count("/") == 1]
+    if not images:
+        raise DatasetError(f"{root} has no photos in folders named by their class")
+    return images
 
 
 def _labelled(images: Sequence[Path], label_of_image: Sequence[str]) -> LabelledImages:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lowclip_runtime.clip import LowClip
+from lowclip_runtime.shard import VECTORS, Vectors
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,32 @@ def nllb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_translators import write_nllb
 
     return write_nllb(tmp_path_factory.mktemp("translators") / "nllb")
+
+
+@pytest.fixture(params=VECTORS)
+def vectors(request: pytest.FixtureRequest) -> Vectors:
+    """Each way to hold the vectors of an index."""
+    kind: Vectors = request.param
+    return kind
+
+
+@pytest.fixture(scope="session")
+def export_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `checkpoint` and `photos/pairs.tsv`, to export into; see `tiny_checkpoint.py`."""
+    from tiny_checkpoint import write_noise_pairs, write_tiny_checkpoint
+
+    folder = tmp_path_factory.mktemp("export")
+    write_tiny_checkpoint(folder / "checkpoint")
+    write_noise_pairs(folder / "photos")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(export_work: Path) -> Path:
+    """The int8 bundle of `export_work`, calibrated and evaluated on its pairs; copy it before breaking it."""
+    from lowclip_export.export import ExportOptions, export
+
+    pairs = export_work / "photos/pairs.tsv"
+    options = ExportOptions(quantize="int8", calibration=pairs, eval_pairs=pairs)
+    export(export_work / "checkpoint", export_work / "int8", options)
+    return export_work / "int8"

@@ -108,7 +108,8 @@ def test_a_contact_sheet(path: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     assert len(json_lines(lowclip("search", "göy", "--json", *options))) == 6
     with Image.open(sheet) as image:
         assert image.format == "PNG" and image.width > 900
-    refused(lowclip("search", "göy", "--index", path, "--bundle", tiny_bundle, "--sheet", tmp_path / "s.bmp"))
+    for wrong in (tmp_path / "s.bmp", tmp_path / "sheet.png/s.png"):
+        refused(lowclip("search", "göy", "--index", path, "--bundle", tiny_bundle, "--sheet", wrong))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,7 @@ def test_what_cannot_be_indexed_is_refused(tmp_path: Path, tiny_bundle: Path, ga
     empty.mkdir()
     options = ("--bundle", tiny_bundle, "--index", tmp_path / "i")
     assert "no such folder" in refused(lowclip("index", tmp_path / "none", *options))
+    assert not (tmp_path / "i").exists()
     assert "holds no photos" in refused(lowclip("index", empty, *options))
     missing_bundle = ("--bundle", tmp_path / "nothing", "--index", tmp_path / "i2")
     assert "is not a bundle" in refused(lowclip("index", gallery, *missing_bundle))

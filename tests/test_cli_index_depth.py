@@ -1,11 +1,16 @@
 """Filters, photos as queries, near duplicates, removal and compacting, as a user types them."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from test_cli_index import json_lines, lowclip, refused
 from tiny_bundle import picture
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -52,6 +57,8 @@ def test_a_photo_as_query_alone_and_with_words(gallery: Path, options: tuple[obj
     table = lowclip("search", "göy", "sarı", "--image", red, *options)
     assert table.stdout.count("qırmızı.png") == 2
     assert lowclip("search", *options).exit_code == 2
+    for alone in (("göy",), ("--image", red)):
+        assert lowclip("search", *alone, "--text-share", 0.3, *options).exit_code == 2
     assert "text_share" in refused(lowclip("search", "göy", "--image", red, "--text-share", 2, *options))
     assert "no such file" in refused(lowclip("search", "--image", gallery / "none.png", *options))
 
@@ -74,3 +81,31 @@ def test_removing_and_compacting_need_no_gallery(gallery: Path, options: tuple[o
     assert lowclip("index", *options).exit_code == 2
     assert lowclip("index", "--facts", "x.tsv", "--compact", *options).exit_code == 2
     assert "no such index" in refused(lowclip("index", "--compact", *options[:2], "--index", "none"))
+
+
+def test_a_name_neither_breaks_a_table_nor_steers_the_terminal(
+    gallery: Path, options: tuple[object, ...]
+) -> None:
+    (gallery / "qara.png").rename(gallery / "a\nb.png")
+    picture((255, 2, 0)).save(gallery / "\x1b[31m.png")
+    (gallery / "c\nd.jpg").write_text("no image")
+    result = lowclip("index", gallery, *options)
+    assert "left out: c\\nd.jpg: not an image" in result.stderr
+    table = lowclip("search", "qara", *options).stdout
+    assert len(table.splitlines()) == 7 and "a\\nb.png" in table and "\\x1b[31m.png" in table
+    groups = lowclip("duplicates", "--min-score", 0.999, *options).stdout.splitlines()
+    assert groups[0].endswith("\\x1b[31m.png") and groups[1].endswith("qırmızı.png")
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "utf-8"])
+def test_letters_that_the_output_lacks_are_written_as_numbers(
+    options: tuple[object, ...], encoding: str
+) -> None:
+    command = [sys.executable, "-m", "lowclip_runtime", "search", "ağ", "göy", "-k", "1", *map(str, options)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert ("ağ" if encoding == "utf-8" else "a\\u011f") in done.stdout.decode(encoding)

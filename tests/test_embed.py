@@ -121,8 +121,10 @@ def test_another_suffix_is_refused(tiny_clip: LowClip, tmp_path: Path, name: str
 
 def test_a_folder_as_target_is_refused(tiny_clip: LowClip, tmp_path: Path) -> None:
     (tmp_path / "a.npy").mkdir()
-    with pytest.raises(InputError, match="is a folder"):
-        embed_texts_to(tiny_clip, ["it"], tmp_path / "a.npy")
+    (tmp_path / "b.npy.ids.txt").mkdir()
+    for name in ("a.npy", "b.npy"):
+        with pytest.raises(InputError, match="is a folder"):
+            embed_texts_to(tiny_clip, ["it"], tmp_path / name)
 
 
 def test_missing_pyarrow_says_how_to_get_it(

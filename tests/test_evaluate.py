@@ -57,5 +57,5 @@ def test_missing_images_are_counted_and_the_first_named(
     tiny_clip: LowClip, photos: dict[str, Path], tmp_path: Path
 ) -> None:
     pairs = [Pair("ağ.png", "ağ"), Pair("gone.png", "it"), Pair("lost.png", "qız"), Pair("gone.png", "it")]
-    with pytest.raises(DatasetError, match=r"gone\.png is missing, as are 2 of 3 images"):
+    with pytest.raises(DatasetError, match=r"gone\.png is missing, 2 of 3 images in all"):
         evaluate(tiny_clip, pairs, tmp_path / "photos")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tiny_bundle import COLOURS
 
 from lowclip_runtime.cli import main
 from lowclip_runtime.clip import LowClip
-from lowclip_runtime.errors import ConfigError, DatasetError
+from lowclip_runtime.errors import ConfigError, DatasetError, InputError
 from lowclip_runtime.evaluate import embed_pairs, evaluate
 from lowclip_runtime.evaluation import EvaluationRequest, by_lang, run_evaluation
 from lowclip_runtime.evaluation_sheet import RIGHT, WRONG_PLACE, draw_examples, examples, wrapped
@@ -186,7 +187,8 @@ def test_the_command_does_all_at_once(tiny_bundle: Path, pairs: Path, tmp_path: 
         "az no diacritics",
         "tr clean",
         "2 photos of 2 classes",
-        "95% intervals",
+        "95% intervals by 40 bootstrap resamples of the queries, captions of one image together, and of the classes' "
+        "photos (top-1, top-5) and labels (precision@10) (seed 0)",
     ):
         assert said in people, people
 
@@ -197,6 +199,11 @@ def test_classes_alone_need_no_pairs(tiny_bundle: Path, photos: dict[str, Path],
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
     assert told["classes"]["top-1"] == 1 and "gallery" not in told
+    people = eval_command(
+        "--bundle", tiny_bundle, "--classes", tmp_path / "photos/labels.tsv", "--bootstrap", 9
+    ).stdout
+    assert "resamples of the classes' photos (top-1, top-5) and labels (precision@10)" in people
+    assert "queries" not in people
 
 
 def test_what_does_not_go_together_is_told_at_once(tmp_path: Path) -> None:
@@ -223,3 +230,46 @@ def test_what_does_not_go_together_is_told_at_once(tmp_path: Path) -> None:
         assert said in str(caught.value)
     assert eval_command("--pairs", tmp_path / "p.tsv").exit_code == 2
     assert eval_command("--by-lang", "--classes", tmp_path).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"images": Path("x")}, "--images says nothing of class folders, leave it out"),
+        ({"split": "test"}, "--split says nothing of class folders, leave it out"),
+        ({"lang": "az"}, "--lang says nothing of class folders without --labels, leave it out"),
+        ({"lang": "az", "labels": Path("l.tsv")}, None),
+        ({"lang": "az", "split": "test", "images": Path("x"), "pairs": Path("p.tsv")}, None),
+    ],
+)
+def test_what_class_folders_would_ignore_is_refused(
+    tmp_path: Path, options: dict[str, Any], sentence: str | None
+) -> None:
+    if sentence is None:
+        EvaluationRequest(classes=tmp_path, **options)
+    else:
+        with pytest.raises(ConfigError, match=f"^{sentence}$"):
+            EvaluationRequest(classes=tmp_path, **options)
+
+
+def test_labels_of_a_pairs_file_are_its_captions(tmp_path: Path, pairs: Path) -> None:
+    EvaluationRequest(classes=pairs, lang="az", split="val", images=tmp_path)
+    with pytest.raises(ConfigError, match=r"^--labels wants a folder of class folders, --classes is a file$"):
+        EvaluationRequest(classes=pairs, labels=tmp_path / "labels.tsv")
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path, pairs: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for sheet, reason in ((tmp_path / "folder.png", "is a folder"), (pairs / "s.png", "is not a folder")):
+        request = EvaluationRequest(pairs=pairs, images=tmp_path / "photos", sheet=sheet)
+        with pytest.raises(InputError, match=reason):
+            run_evaluation(NeverAsked(), request)
+
+
+class NeverAsked:
+    """A model that must not be used."""
+
+    def embed_images(self, *_: object) -> NoReturn:
+        raise AssertionError("the work has begun")
+
+    embed_texts = embed_images

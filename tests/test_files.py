@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lowclip_runtime.files import sha256_of, whole_file, whole_folder
+from lowclip_runtime.errors import InputError
+from lowclip_runtime.files import check_file_target, sha256_of, whole_file, whole_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -90,6 +91,21 @@ def test_crash_keeps_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         raise CrashError
     assert target.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file")
+    for target, reason in ((tmp_path, "is a folder"), (tmp_path / "file/b/out", "file is not a folder")):
+        with pytest.raises(InputError, match=reason):
+            check_file_target(target)
+    monkeypatch.chdir(tmp_path)
+    for good in ("out", "file", "new/folder/out", tmp_path / "out"):  # `whole_file` makes the folders
+        check_file_target(good)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path)
+    with pytest.raises(InputError, match=f"^new/out cannot be written, as {tmp_path} is closed to you"):
+        check_file_target("new/out")
 
 
 def test_modes_are_those_that_the_umask_gives(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Walking a gallery: order, what is a photo, links, strange names; and comparing with what is known."""
 
 import os
+import time
 import unicodedata
 from pathlib import Path
 
@@ -100,6 +101,8 @@ def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
         gallery_root(tmp_path / "none")
     with pytest.raises(InputError, match="is not a folder"):
         gallery_root(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="name is empty"):
+        gallery_root("")
 
 
 def test_changes_by_size_and_time() -> None:
@@ -120,3 +123,13 @@ def test_changes_by_size_and_time() -> None:
     assert [file.path for file in result.changed] == ["larger", "touched"]
     assert result.gone == ["closed2/1.jpg", "gone"]
     assert result.unchanged == 1
+
+
+def test_links_to_a_disk_that_is_away_are_all_kept_and_soon_told() -> None:
+    """Comparing each with each would take minutes, and for a million of them weeks."""
+    names = [f"{i % 100}/{i}.jpg" for i in range(60_000)]
+    listing = Listing(problems=[(name, "no such file, or a link to nothing") for name in names])
+    started = time.monotonic()
+    result = changes(listing, dict.fromkeys([*names, "0/gone.jpg"], (1, 1)))
+    assert result.gone == ["0/gone.jpg"]
+    assert time.monotonic() - started < 30  # 0.1 s was seen

@@ -1,6 +1,7 @@
 """The index: what search answers, what is refused, and what is told of it; filling it is `test_index_folder.py`."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from PIL import Image
 from tiny_bundle import COLOURS, picture, write_tiny_bundle
 from tiny_index import add, counts, names
 
+from lowclip_runtime import index_manifest
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, IndexFileError, InputError, TextError
 from lowclip_runtime.index import Index, describe_index, verify_index
@@ -234,3 +236,40 @@ def test_verify_finds_what_the_engine_does_not(
     shard.close()
     with pytest.raises(IndexFileError, match=expected):
         verify_index(path, tiny_clip)
+
+
+def test_of_two_that_make_an_index_at_once_the_first_one_stays(
+    path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Shard.create
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(Shard, "create", real)
+        add(path, tiny_clip, gallery)
+        real(*arguments)
+
+    monkeypatch.setattr(Shard, "create", overtaken)
+    with Index.open(path, tiny_clip) as index:
+        assert len(index) == 6
+    assert sorted(one.name for one in path.parent.iterdir()) == ["photos", "photos.index"]
+
+
+def test_a_new_index_is_in_its_folder_for_good_before_it_is_filled(
+    path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut could take the whole of it back, with all that was acknowledged."""
+    flushed = []
+    monkeypatch.setattr(index_manifest, "flush", lambda folder: flushed.append((folder, path.exists())))
+    Index.open(path, tiny_clip).close()
+    assert flushed == [(path.parent, True)]
+
+
+def test_no_index_is_made_on_an_almost_full_disk(
+    path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine would die of SIGBUS without a word."""
+    usage = shutil.disk_usage(path.parent)._replace(free=10 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(IndexFileError, match=rf"the disk of {path} has only 10 MB left, 64 are needed"):
+        Index.open(path, tiny_clip)
+    assert not path.exists()

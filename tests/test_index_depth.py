@@ -1,6 +1,8 @@
 """What an index can do beside answering texts: photos like one, near duplicates, removal, and giving room back."""
 
 import errno
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import IndexFileError, InputError
 from lowclip_runtime.index import Index, verify_index
 from lowclip_runtime.near_duplicates import near_groups
+from lowclip_runtime.points import Point
 from lowclip_runtime.shard import Vectors
 
 
@@ -53,7 +56,11 @@ def test_a_removed_photo_is_gone_until_its_gallery_is_added_again(
         link = tmp_path / "link"
         link.symlink_to(gallery)
         assert index.remove([photos["göy"], link / "ağ.png", tmp_path / "none.png"]) == 2
-        assert index.remove([]) == 0
+        assert index.remove([]) == index.remove([tmp_path / "no\udcff.png"]) == 0
+        for one in (photos["ağ"], str(photos["ağ"])):
+            with pytest.raises(InputError, match=r"write \[photo\]"):
+                index.remove(one)  # type: ignore[arg-type]
+        assert index.set_facts({str(tmp_path / "no\udcff.png"): {"who": "x"}}) == 0
         assert {Path(hit.path).stem for hit in index.search("göy")} == {"qırmızı", "yaşıl", "sarı", "qara"}
         assert index.add_folder(gallery).added == 2
 
@@ -107,6 +114,30 @@ def test_an_error_while_compacting_leaves_the_index_open_and_whole(
         assert index.add_folder(gallery).unchanged == 6
     with pytest.raises(IndexFileError, match="is closed; open it again"):
         index.search("göy")
+
+
+def test_near_duplicates_hold_no_payloads_of_the_photos_before(
+    tmp_path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million payloads are gigabytes; paths and embeddings are what is compared."""
+    real, payloads, most = shard.Shard.scroll, [], 0
+
+    class Payload(dict[str, Any]):
+        """Can be referred to weakly."""
+
+    def watched(self: shard.Shard, **given: bool) -> Iterator[Point]:
+        nonlocal most
+        for point in real(self, **given):
+            payload = Payload(point.payload)
+            payloads.append(weakref.ref(payload))
+            yield Point(point.id, payload, point.embedding)
+            most = max(most, sum(one() is not None for one in payloads))
+
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        monkeypatch.setattr(shard.Shard, "scroll", watched)
+        index.near_duplicates()
+    assert len(payloads) == 6 and most <= 2
 
 
 def test_near_duplicates_are_grouped(tmp_path: Path, tiny_clip: LowClip) -> None:

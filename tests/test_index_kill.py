@@ -138,6 +138,7 @@ Index.open(sys.argv[2], LowClip.open(sys.argv[1]))
     assert not path.exists()
     with Index.open(path, LowClip.open(tiny_bundle)) as index:
         assert len(index) == 0
+    assert [one.name for one in tmp_path.iterdir()] == ["photos.index"]  # and nothing of the killed one
 
 
 REBUILD = """

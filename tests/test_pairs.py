@@ -72,6 +72,12 @@ def test_tabs_and_line_breaks_in_a_caption_become_spaces(tmp_path: Path) -> None
         (b"image\tcaption\n\tit\n", "line 2: image and caption must not be empty"),
         (b"image\tcaption\n", "none of its 0 rows"),
         (b"image\tcaption\na.jpg\t\xff\n", "tab-separated UTF-8"),
+        (
+            b"image\tcaption\na.jpg\tit\nb.jpg\t" + b"x" * 140_000 + b"\n",
+            "line 3: expected a row of pairs.*field",
+        ),
+        (b"x" * 140_000, "line 1: expected a row of pairs.*field"),
+        (b"image\tcaption\na.jpg\ti\0t\n", "line 2: it holds a NUL byte"),
     ],
 )
 def test_a_bad_file_is_refused_by_line(tmp_path: Path, content: bytes, message: str) -> None:

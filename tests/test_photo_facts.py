@@ -117,7 +117,11 @@ def test_facts_of_the_user_stay_with_a_photo_that_changes_and_moves(
 
 
 @pytest.mark.parametrize(
-    "facts", [{"sha256": "x"}, {"album": "x"}, {"": "x"}, {"a": 1.5}, {"a": [1]}, {"a": None}]
+    "facts",
+    [
+        *({"sha256": "x"}, {"album": "x"}, {"": "x"}, {'a"b': "x"}, {"a\\b": "x"}, {"a\udcff": "x"}),
+        *({"a": 1.5}, {"a": [1]}, {"a": None}, {"a": "x\udcff"}),
+    ],
 )
 def test_what_cannot_be_a_fact_is_refused(
     tmp_path: Path, tiny_clip: LowClip, gallery: Path, facts: dict[str, object]
@@ -136,6 +140,7 @@ def test_a_facts_file_names_its_bad_line(tmp_path: Path) -> None:
         ("image\twho\twho\n", "line 1: the header"),
         ("image\twho\na.jpg\n", "line 2: 1 cells"),
         ("image\tpath\na.jpg\tx\n", "line 2: 'path' cannot be"),
+        ("image\twho\na.jpg\tx\nb.jpg\tx\na.jpg\ty\n", r"line 4: a\.jpg has a line already"),
     ):
         path.write_text(text, "utf-8")
         with pytest.raises(InputError, match=said):
@@ -159,9 +164,21 @@ def test_filters_as_people_write_them(
     with Index.open(tmp_path / "i", tiny_clip) as index:
         index.add_folder(gallery)
         assert names(index.search("göy", where=where)) == found
-        for wrong in ({"album": None}, {"album": [None]}, {"album": {"a": 1}}, {1: "x"}):
+        not_unicode = ({"album": "x\udcff"}, {"album\udcff": "x"}, {"album": ["a", "x\udcff"]})
+        no_names = ({1: "x"}, {"": "x"}, {'a"b': "x"}, "album=x")
+        for wrong in ({"album": None}, {"album": [None]}, {"album": {"a": 1}}, *not_unicode, *no_names):
             with pytest.raises(InputError, match="a filter must be"):
                 index.search("göy", where=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["taken by", "camera.model", "a[0]", "a[]", "who/when", "$x", "ə-1", "a:b"])
+def test_a_fact_may_have_any_name(tmp_path: Path, tiny_clip: LowClip, gallery: Path, name: str) -> None:
+    """The engine's own notation gives dots, brackets and spaces a meaning."""
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        assert index.set_facts({str(gallery / "d.jpg"): {name: "x"}}) == 1
+        assert names(index.search("göy", where={name: "x"})) == ["d.jpg"]
+        assert names(index.search("göy", where={name: "y"})) == []
 
 
 def test_facts_follow_the_content_over_an_indexed_name_and_beside_a_copy(

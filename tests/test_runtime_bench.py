@@ -7,14 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_bundle import picture
+from tiny_bundle import COLOURS, picture
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import large_photos
+import quality_bench
+import readme_tables
 import search_bench
 from runtime_plots import plot_rows
 from runtime_table import runtime_table
+
+from lowclip_runtime.clip import LowClip
+from lowclip_runtime.pairs import Pair, write_pairs
 
 ROWS = [
     {"case": "a", "metric": "speed", "unit": "photos/s", "higher_is_better": True, "ours": 28.41,
@@ -69,3 +74,17 @@ def test_queries_lie_near_the_vectors_they_are_drawn_from() -> None:
     assert (best[:, 9] > 0.3).all() and (best[:, 200] < 0.3).all()
     found = search_bench.numpy_search(gallery)(queries[0])
     assert found == list(np.argsort(-(gallery @ queries[0]))[: search_bench.K])
+
+
+def test_typed_captions_have_the_cases_that_the_table_shows(
+    tiny_clip: LowClip, photos: dict[str, Path], tmp_path: Path
+) -> None:
+    photos["göy"].parent.rename(tmp_path / "flickr8k")
+    pairs = [Pair(f"{word}.png", f"{word} it", "az", "test") for word in COLOURS]
+    write_pairs(tmp_path / "flickr8k/captions.tsv", [*pairs, Pair("göy.png", "blue", "en", "test")])
+    figures = quality_bench.as_people_type(tiny_clip, tmp_path, tmp_path)
+    cases = {case.removesuffix(", gallery 6") for case, _ in figures}
+    assert cases == {case for case in readme_tables._CASES if case.startswith("flickr8k test, az ")}
+    # the tiny bundle reads capitals, and of plain letters only "qara"
+    assert figures["flickr8k test, az in capitals, gallery 6", "R@1"] == 1
+    assert figures["flickr8k test, az without diacritics, gallery 6", "R@1"] <= 2 / 6

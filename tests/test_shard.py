@@ -118,6 +118,22 @@ def test_a_second_process_is_refused_until_the_first_closes(path: Path) -> None:
     assert second_process() == ""
 
 
+def test_a_shard_that_fails_to_close_is_let_go_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk:
+        def close(self) -> None:
+            raise Exception("No space left on device")
+
+    shard = Shard.open(path)
+    shard._engine.close()
+    monkeypatch.setattr(shard, "_engine", FullDisk())
+    with pytest.raises(IndexFileError, match="is full"):
+        shard.close()
+    with opened(path) as again:
+        assert len(again) == 40
+
+
 @pytest.mark.parametrize("damage", ["garbage", "missing", "cut"])
 @pytest.mark.parametrize("name", ["segment.json", "payload_storage/config.json", "payload_index/config.json"])
 def test_a_damaged_file_is_one_sentence_or_heals(path: Path, name: str, damage: str) -> None:
@@ -146,7 +162,7 @@ def test_a_panic_of_the_engine_is_one_sentence(path: Path) -> None:
 
 
 def test_a_missing_shard_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(IndexFileError, match="holds no embeddings"):
+    with pytest.raises(IndexFileError, match=rf"holds no embeddings; delete {tmp_path} and"):
         Shard.open(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
 

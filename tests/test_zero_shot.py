@@ -105,6 +105,40 @@ def test_labels_are_read_by_language(tmp_path: Path) -> None:
     assert read_labels(path, "en") == {"ant": "qarışqa"}
 
 
+def test_a_language_that_labels_lack_is_their_label_column_but_never_azerbaijani(tmp_path: Path) -> None:
+    path = tmp_path / "labels.tsv"
+    path.write_text("class\taz\tlabel\nant\tqarışqa\tant!\n\n", "utf-8")
+    assert read_labels(path, "tr") == read_labels(path, None) == {"ant": "ant!"}
+    assert read_labels(path, "az") == {"ant": "qarışqa"}
+    path.write_text("class\taz\nant\tqarışqa\n", "utf-8")
+    with pytest.raises(DatasetError, match=r"line 1: the header must name class and tr or label, not"):
+        read_labels(path, "tr")
+
+
+def test_hidden_files_are_no_photos(folders: Path) -> None:
+    for hidden in ("red/.DS_Store", "red/._0.png", ".thumbnails/0.png", "red/.cache/0.png"):
+        (folders / hidden).parent.mkdir(exist_ok=True)
+        (folders / hidden).write_bytes(b"no photo")
+    found = read_class_folders(folders)
+    assert found.labels == ["black", "blue", "green", "red"] and len(found.images) == 12
+
+
+def test_only_the_photos_of_the_class_folders_themselves_count(folders: Path) -> None:
+    (folders / "red/deeper").mkdir()
+    for elsewhere in (folders / "red/deeper/4.png", folders / "4.png"):
+        (folders / "red/0.png").rename(elsewhere)
+        (folders / "red/0.png").write_bytes(elsewhere.read_bytes())
+    assert len(read_class_folders(folders).images) == 12
+
+
+def test_a_photo_that_cannot_be_looked_at_is_named(folders: Path) -> None:
+    (folders / "red/gone.png").symlink_to(folders / "nowhere.png")
+    with pytest.raises(
+        DatasetError, match=r"classes/red/gone\.png: no such file, or a link to nothing; 1 in"
+    ):
+        read_class_folders(folders)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -113,6 +147,9 @@ def test_labels_are_read_by_language(tmp_path: Path) -> None:
         (b"class\taz\nant\n", "line 2: class and az must not be empty"),
         (b"class\taz\nant\t\xff\n", "tab-separated UTF-8"),
         (b"", "line 1: the header must name class"),
+        (b"class\taz\nant\tant\nsea\tsea\nant\tants\n", r"line 4: the class ant has a label already"),
+        (b"class\taz\nant\t" + b"x" * 140_000 + b"\n", "line 2: expected a row of labels.*field"),
+        (b"class\taz\nant\ta\0t\n", "line 2: it holds a NUL byte"),
     ],
 )
 def test_a_bad_labels_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

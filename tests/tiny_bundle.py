@@ -188,6 +188,11 @@ def write_photos(folder: str | Path) -> dict[str, Path]:
     return paths
 
 
+def graphs(folder: Path) -> dict[str, bytes]:
+    """The content of each graph file of the bundle in `folder`, by name."""
+    return {path.name: path.read_bytes() for path in sorted((folder / "onnx").iterdir())}
+
+
 def _unit_norm(features: str, output: str) -> list[onnx.NodeProto]:
     return [
         helper.make_node("ReduceL2", [features, "axis_of_features"], ["norm"], keepdims=1),

@@ -2,9 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.index import Index
 from lowclip_runtime.indexing import IndexReport
+
+Floats = NDArray[np.float32]
 
 
 def add(path: Path, clip: LowClip, gallery: Path) -> IndexReport:
@@ -25,3 +30,9 @@ def counts(report: IndexReport) -> dict[str, int]:
         name: getattr(report, name) for name in ("added", "updated", "removed", "unchanged", "duplicates")
     }
     return {name: count for name, count in shown.items() if count}
+
+
+def directions(count: int, seed: int, dims: int) -> Floats:
+    """Unit-norm embeddings (count, dims) drawn by lot."""
+    values = np.random.default_rng(seed).standard_normal((count, dims)).astype(np.float32)
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), np.float32)

@@ -42,7 +42,7 @@ def embed_images(source: str, bundle: str | None, out: str, provider: str, batch
     with progress("photo") as bar:
         watch = Watch(on_failed=bar.tell_failed, on_progress=bar.show)
         if source == "-":
-            paths = (os.fsdecode(line) for line in _lines(sys.stdin.buffer))
+            paths = (os.fsdecode(line) for line in _lines(sys.stdin.buffer) if line)
             report = embed_images_to(clip, paths, out, batch_size=batch_size, watch=watch)
         else:
             report = embed_folder_to(clip, source, out, batch_size=batch_size, watch=watch)

@@ -31,7 +31,7 @@ _OPTIONS = (
     click.option("--classes", type=_PATH, metavar="SRC",
                  help="Zero-shot test: a folder of class folders, or a pairs file of which captions are labels."),
     click.option("--labels", type=_PATH, metavar="TSV",
-                 help="Names of the class folders: columns class and label, or that of --lang, or az."),
+                 help="Names of the class folders: columns class and that of --lang, else label, or az if no --lang."),
     click.option("--template", "templates", multiple=True, metavar="TEXT",
                  help="Text around a label, with {} for it; several are averaged."),
     json_option,

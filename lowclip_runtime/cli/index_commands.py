@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lowclip_runtime.cli.options import bundle_option, json_option, provider_option, refuse_in_one_sentence
+from lowclip_runtime.cli.options import (
+    bundle_option,
+    json_option,
+    on_one_line,
+    provider_option,
+    refuse_in_one_sentence,
+)
 from lowclip_runtime.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -82,10 +88,13 @@ def index(
     """
     from lowclip_runtime.clip import LowClip
     from lowclip_runtime.facts_file import read_facts
+    from lowclip_runtime.folder import gallery_root
     from lowclip_runtime.index import Index
 
     if gallery is None and (facts_file is not None or not (remove or compact)):
         raise click.UsageError("name the GALLERY, a folder of photos")
+    if gallery is not None:
+        gallery_root(gallery)  # before an index is made for a folder that is not there
     facts = read_facts(facts_file, gallery) if facts_file is not None and gallery is not None else {}
     clip = LowClip.open(bundle, provider, towers=("image",))
     with Index.open(index_path, clip, create=gallery is not None, vectors=vectors, dims=dims) as opened:
@@ -117,10 +126,9 @@ def index(
 )
 @click.option(
     "--text-share",
-    default=0.5,
-    show_default=True,
+    default=None,
     type=float,
-    help="With --image and a QUERY: how much the QUERY counts, from 0 to 1.",
+    help="With --image and a QUERY: how much the QUERY counts, from 0 to 1 [default: 0.5].",
 )
 @_where_option
 @bundle_option
@@ -135,7 +143,7 @@ def search(
     index_path: str,
     k: int,
     image: str | None,
-    text_share: float,
+    text_share: float | None,
     where: Sequence[str],
     bundle: str | None,
     provider: str,
@@ -145,10 +153,14 @@ def search(
     """Rank the indexed photos by their fit to each QUERY; - reads queries from standard input, by line."""
     from lowclip_runtime.clip import LowClip
     from lowclip_runtime.index import Index
-    from lowclip_runtime.sheet import Section, write_sheet
+    from lowclip_runtime.sheet import Section, check_sheet, write_sheet
 
     if not queries and image is None:
         raise click.UsageError("give a QUERY, or a photo with --image")
+    if text_share is not None and not (queries and image is not None):
+        raise click.UsageError("--text-share wants both a QUERY and --image")
+    if sheet is not None:
+        check_sheet(sheet)
     texts, facts = _all_queries(queries), parse_where(where)
     towers = [*(["text"] if queries else []), *(["image"] if image is not None else [])]
     clip = LowClip.open(bundle, provider, towers=towers)
@@ -158,7 +170,8 @@ def search(
         elif not texts:
             texts, found = [image], [opened.search_image(image, k, where=facts)]
         else:
-            found = [opened.search_like(image, text, k, text_share=text_share, where=facts) for text in texts]
+            share = 0.5 if text_share is None else text_share
+            found = [opened.search_like(image, text, k, text_share=share, where=facts) for text in texts]
     if sheet is not None:
         write_sheet(sheet, [Section(text, hits) for text, hits in zip(texts, found, strict=True)])
     for text, hits in zip(texts, found, strict=True):
@@ -188,7 +201,9 @@ def duplicates(index_path: str, min_score: float, bundle: str | None, as_json: b
     with Index.open(index_path, LowClip.open(bundle), create=False) as opened:
         groups = opened.near_duplicates(min_score)
     for group in groups:
-        click.echo(json.dumps(group, ensure_ascii=False) if as_json else "\n".join([*group, ""]))
+        click.echo(
+            json.dumps(group, ensure_ascii=False) if as_json else "\n".join([*map(on_one_line, group), ""])
+        )
     if not as_json:
         click.echo(f"{sum(map(len, groups)):,} photos in groups: {len(groups):,}")
 
@@ -229,7 +244,7 @@ def hits_table(hits: Sequence["Hit"], *, filtered: bool = False) -> str:
     """Rank, score and path, one photo a line; `filtered` tells why there may be none."""
     if not hits:
         return "no photo of the index has these facts" if filtered else "the index holds no photos"
-    return "\n".join(f"{hit.rank:>4}  {hit.score:6.3f}  {hit.path}" for hit in hits)
+    return "\n".join(f"{hit.rank:>4}  {hit.score:6.3f}  {on_one_line(hit.path)}" for hit in hits)
 
 
 def _all_queries(queries: Sequence[str]) -> list[str]:

@@ -2,6 +2,9 @@
 
 import errno
 import functools
+import io
+import re
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,6 +15,7 @@ from PIL import Image
 from lowclip_runtime.errors import LowClipError
 
 F = TypeVar("F", bound=Callable[..., Any])
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 bundle_option = click.option(
@@ -28,9 +32,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def configure_process() -> None:
-    """Set up what only a command line may: what Pillow warns of is ours to tell, in `preprocess.decode`."""
+    """Set up what only a command line may: what Pillow warns of is ours to tell, in `preprocess.decode`.
+
+    A letter that standard output has no bytes for is written as its number, as standard error does it.
+    """
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def on_one_line(text: str) -> str:
+    """Control characters as `\\n` or `\\x1b`: a file's name shall neither break a table nor steer a terminal."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def refuse_in_one_sentence(command: F) -> F:

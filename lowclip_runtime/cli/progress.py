@@ -4,6 +4,8 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+from lowclip_runtime.cli.options import on_one_line
+
 
 class ProgressBar:
     """What the library's callbacks are told goes into one bar."""
@@ -22,7 +24,7 @@ class ProgressBar:
     def tell_failed(self, item: str, reason: str) -> None:
         """One line on standard error, and one more in the bar's count."""
         self._left_out += 1
-        self.bar.write(f"left out: {item}: {reason}", file=sys.stderr)
+        self.bar.write(f"left out: {on_one_line(item)}: {on_one_line(reason)}", file=sys.stderr)
         self.bar.set_postfix_str(f"{self._left_out:,} left out", refresh=False)
 
 
