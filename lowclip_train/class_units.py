@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowclip_train.config import ClassUnitsConfig
+from lowclip_train.class_config import ClassUnitsConfig
 from lowclip_train.model import ResidualProjection
 
 

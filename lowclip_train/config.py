@@ -11,6 +11,7 @@ from typing import Literal
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
+from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
 from lowclip_train.schedule import Schedule, Stage
 
 
@@ -167,44 +168,6 @@ class Distillation:
     parallel: tuple[str, ...] = ()
     parallel_batch_size: int = 64
     weight: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassNamesConfig:
-    """Classes the image encoder was pretrained on, learned by name without photos (see `class_features.py`).
-
-    Attributes:
-        names: pairs file whose `image` is the number of a class and whose caption is a name of it.
-        image_weights: the pretrained weights with their classifier: `hub`, or a state dict's path.
-        batch_size: classes drawn each step; weight: of their loss beside the contrastive one.
-    """
-
-    names: str
-    image_weights: str = "hub"
-    batch_size: int = 256
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size must be 2 or more, not {self.batch_size}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassUnitsConfig:
-    """Classes of the pretrained classifier as new hidden units of the image projection (see `class_units.py`).
-
-    Attributes:
-        names: pairs file whose `image` is the number of a class and whose caption is a name of it.
-        image_weights: the pretrained weights with their classifier: `hub`, or a state dict's path.
-        threshold: logit from which a class's unit fires; gain: how far it moves the embedding. EfficientNet-Lite0's
-            largest logit is under 4.7, 6.1 and 8.2 in one, five and nine of ten Flickr8k photos. With a gain of 0.15
-            the surest classes come first for queries that only sound like them: aeroplanes for a ship.
-    """
-
-    names: str
-    image_weights: str = "hub"
-    threshold: float = 6.0
-    gain: float = 0.07
 
 
 @dataclass(frozen=True, kw_only=True)

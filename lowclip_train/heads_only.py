@@ -17,9 +17,10 @@ from torch import Tensor
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.text import Tokenizer
+from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
 from lowclip_train.class_features import ClassFeatures, ClassNames, read_class_names
 from lowclip_train.class_units import name_embeddings, set_class_units
-from lowclip_train.config import ClassNamesConfig, ClassUnitsConfig, TrainConfig
+from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.evaluate import embed_token_ids
 from lowclip_train.frozen_outputs import PooledInputs, PooledTexts, pool_texts

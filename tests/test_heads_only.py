@@ -13,9 +13,10 @@ from tiny_training import tiny_config
 from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.checkpoint import load_checkpoint
+from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
 from lowclip_train.class_features import ClassFeatures, ClassNames, read_class_names
 from lowclip_train.class_units import set_class_units
-from lowclip_train.config import ClassNamesConfig, ClassUnitsConfig, TextNoise, TrainConfig
+from lowclip_train.config import TextNoise, TrainConfig
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.heads_only import NamedClasses
 from lowclip_train.model import ResidualProjection
