@@ -19,6 +19,7 @@ class ClassNamesConfig:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        _check_weights(self.image_weights)
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be 2 or more, not {self.batch_size}")
 
@@ -39,3 +40,13 @@ class ClassUnitsConfig:
     image_weights: str = "hub"
     threshold: float = 6.0
     gain: float = 0.07
+
+    def __post_init__(self) -> None:
+        _check_weights(self.image_weights)
+
+
+def _check_weights(image_weights: str) -> None:
+    if image_weights == "random":
+        raise ValueError(
+            "image_weights must be hub or a state dict's path, not 'random': an untrained classifier knows no class"
+        )

@@ -4,15 +4,18 @@ Paths in the file are relative to the file. What each part does is in the room t
 """
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
 from lowclip_train.schedule import Schedule, Stage
+
+_Classes = TypeVar("_Classes", ClassNamesConfig, ClassUnitsConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,9 +265,26 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
         teacher=resolve(config.distillation.teacher),
         parallel=tuple(map(resolve, config.distillation.parallel)),
     )
-    class_names = config.class_names and replace(
-        config.class_names,
-        names=resolve(config.class_names.names),
-        image_weights=resolve(config.class_names.image_weights),
+    class_names = config.class_names and _with_class_files(config.class_names, "class_names", resolve, base)
+    class_units = config.class_units and _with_class_files(config.class_units, "class_units", resolve, base)
+    return replace(
+        config,
+        towers=towers,
+        sources=sources,
+        distillation=distillation,
+        class_names=class_names,
+        class_units=class_units,
     )
-    return replace(config, towers=towers, sources=sources, distillation=distillation, class_names=class_names)
+
+
+def _with_class_files(part: _Classes, place: str, resolve: Callable[[str], str], base: Path) -> _Classes:
+    """`part` with the paths of its files, which must be there: only `hub` is a name of something else."""
+    names, weights = resolve(part.names), resolve(part.image_weights)
+    for key, path in (("names", names), ("image_weights", weights)):
+        if not (Path(path).is_file() or (key == "image_weights" and path == "hub")):
+            other = ", or hub for timm's own weights" if key == "image_weights" else ""
+            raise ConfigError(
+                f"{place}.{key} is {path!r}, but there is no file {base / path}; "
+                f"give a path relative to the config{other}"
+            )
+    return replace(part, names=names, image_weights=weights)
