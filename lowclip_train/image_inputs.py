@@ -106,8 +106,8 @@ class CachedInputs:
         return self._gather(rows, np.full(len(rows), view))
 
     def _gather(self, rows: Sequence[int], views: NDArray[np.int64]) -> Tensor:
-        features = self._cache[np.asarray(rows), views].astype(np.float32)
-        return torch.from_numpy(features).contiguous(memory_format=torch.channels_last)
+        features = torch.from_numpy(self._cache[np.asarray(rows), views].astype(np.float32))
+        return features.contiguous(memory_format=torch.channels_last) if features.ndim == 4 else features
 
 
 def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Path) -> NDArray[np.float16]:

@@ -37,11 +37,12 @@ def test_eight_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
     assert figures["text_to_image"]["R@1"] >= 0.9
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path: Path, cached: bool) -> None:
+@pytest.mark.parametrize("cached_stages", [0, 2, -1])
+def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path: Path, cached_stages: int) -> None:
+    """The features of a whole encoder, -1, are pooled: (N, C)."""
     config = tiny_config(tmp_path)
-    if cached:
-        towers = replace(config.towers, image_frozen_stages=2)
+    if cached_stages:
+        towers = replace(config.towers, image_frozen_stages=cached_stages)
         config = replace(config, towers=towers, schedule=replace(config.schedule, image_views=2))
     train(config, tmp_path / "whole")
     for leave_off_after in (1, 3, 4):  # within an epoch, within the next, at its end
