@@ -20,6 +20,7 @@ from lowclip_runtime.files import whole_file
 from lowclip_runtime.preprocess import decode, normalize, resize
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import PreprocessSpec
+from lowclip_train.array_cache import weights_sha256
 from lowclip_train.augment import identity, random_view
 from lowclip_train.config import Augment
 from lowclip_train.frozen_stages import frozen_features
@@ -135,15 +136,12 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
 
 
 def _cache_key(views: ViewMaker, frozen: nn.Module, view_count: int) -> str:
-    digest = hashlib.sha256()
     described = [
         [str(p) for p in views.paths],
         to_dict(views.spec),
         identity(views.augment),
         views.seed,
         view_count,
+        weights_sha256(frozen),
     ]
-    digest.update(json.dumps(described).encode())
-    for tensor in frozen.state_dict().values():
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]

@@ -117,8 +117,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
     parallel = _parallel_captions(config, tokenizer)
     everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
-    teacher_texts = [caption.teacher_text for caption in everything]
-    distill = config.distillation
+    teacher = _teacher(config, model, everything, cache)
     inputs = _image_inputs(config, split, images, config.schedule.image_views, cache)
     val_inputs = _image_inputs(config, split, val_images, 0, cache) if val_images else None
     if config.heads_only:
@@ -146,7 +145,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         val_images=val_images,
         val_inputs=val_inputs,
         parallel=parallel,
-        teacher=Teacher(distill, teacher_texts, cache) if distill else None,
+        teacher=teacher,
         heads=heads,
         lineage=_lineage(config, datasets, start.lineage),
     )
@@ -183,6 +182,15 @@ def _parallel_captions(config: TrainConfig, tokenizer: Tokenizer) -> list[Captio
     for path in config.distillation.parallel:
         captions += tokenize([Pair(p.image, p.caption, p.lang) for p in read_pairs(path)], tokenizer)
     return captions
+
+
+def _teacher(
+    config: TrainConfig, model: DualEncoder, captions: Sequence[Caption], cache: Path
+) -> Teacher | None:
+    if config.distillation is None:
+        return None
+    width = cast(Any, model.text_tower.encoder).config.hidden_size
+    return Teacher(config.distillation, width, [c.teacher_text for c in captions], cache)
 
 
 def drawn_count(rows: range, share: float) -> int:
