@@ -3,7 +3,6 @@
 What is done with it, step by step, is `trainer.py`.
 """
 
-import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ from torch import nn
 
 from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import Pair, read_pairs
-from lowclip_runtime.schema import dumps, to_dict
+from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer
-from lowclip_train.augment import identity
 from lowclip_train.captions import Caption, CaptionedImage, captioned_images, tokenize
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.distributed import Processes
 from lowclip_train.ema import WeightAverage
+from lowclip_train.fingerprint import Fingerprint, fingerprint
 from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
 from lowclip_train.heads_only import HeadsOnly, prepare_heads
@@ -47,7 +46,7 @@ class Run:
     config: TrainConfig
     folder: Path
     processes: Processes
-    fingerprint: str
+    fingerprint: Fingerprint
     model: DualEncoder
     objective: Objective
     split: SplitEncoder
@@ -131,7 +130,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         config=config,
         folder=folder,
         processes=processes,
-        fingerprint=_fingerprint(config, datasets, start.lineage),
+        fingerprint=fingerprint(config, datasets),
         model=model,
         objective=objective,
         split=split,
@@ -223,14 +222,6 @@ def _resumable(
         scaler=grad_scaler(config.schedule.precision, device),
         ema=WeightAverage(parameters, decay) if decay else None,
     )
-
-
-def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> str:
-    """Config, data and the checkpoint to start from decide every step; a state is only resumed under the same ones."""
-    data = [d.manifest.pairs_sha256 for d in datasets]
-    described_config = {**to_dict(config), "augment": identity(config.augment)}
-    described = dumps({"config": described_config, "data": data, "parent": start.get("parent")})
-    return hashlib.sha256(described.encode()).hexdigest()
 
 
 def _lineage(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> dict[str, Any]:
