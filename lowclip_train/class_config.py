@@ -1,6 +1,11 @@
 """What a config says of the classes that the image encoder was pretrained on; used by runs of heads alone."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from lowclip_runtime.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,22 @@ class ClassUnitsConfig:
 
     def __post_init__(self) -> None:
         _check_weights(self.image_weights)
+
+
+_Classes = TypeVar("_Classes", ClassNamesConfig, ClassUnitsConfig)
+
+
+def with_files(part: _Classes, place: str, resolve: Callable[[str], str], base: Path) -> _Classes:
+    """`part` with the paths of its files, which must be there: only `hub` is a name of something else."""
+    names, weights = resolve(part.names), resolve(part.image_weights)
+    for key, path in (("names", names), ("image_weights", weights)):
+        if not (Path(path).is_file() or (key == "image_weights" and path == "hub")):
+            other = ", or hub for timm's own weights" if key == "image_weights" else ""
+            raise ConfigError(
+                f"{place}.{key} is {path!r}, but there is no file {base / path}; "
+                f"give a path relative to the config{other}"
+            )
+    return replace(part, names=names, image_weights=weights)
 
 
 def _check_weights(image_weights: str) -> None:

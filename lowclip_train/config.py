@@ -4,18 +4,15 @@ Paths in the file are relative to the file. What each part does is in the room t
 """
 
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
-from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
+from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig, with_files
 from lowclip_train.schedule import Schedule, Stage
-
-_Classes = TypeVar("_Classes", ClassNamesConfig, ClassUnitsConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +203,11 @@ class TrainConfig:
             )
         if self.schedule.text_views and not self.heads_only:
             raise ValueError("schedule.text_views works where only heads train on cached views (image_views)")
+        if self.distillation and self._trains_only_heads:
+            raise ValueError(
+                "distillation moves the text encoder, which no stage trains where all are heads; "
+                "leave it out or add a stage of attention or all"
+            )
         retained = any(source.retention for source in self.sources)
         if (retained or self.class_names or self.class_units) and not self.heads_only:
             raise ValueError(
@@ -219,11 +221,14 @@ class TrainConfig:
             )
 
     @property
+    def _trains_only_heads(self) -> bool:
+        return bool(self.stages) and all(stage.train == "heads" for stage in self.stages)
+
+    @property
     def heads_only(self) -> bool:
         """Whether encoders get the same inputs all along and never change, so that each needs to run only once."""
-        only_heads = bool(self.stages) and all(stage.train == "heads" for stage in self.stages)
         texts_cached = self.schedule.text_views > 0 or self.text_noise == TextNoise()
-        return only_heads and self.schedule.image_views > 0 and texts_cached
+        return self._trains_only_heads and self.schedule.image_views > 0 and texts_cached
 
 
 def load_config(path: str | Path) -> TrainConfig:
@@ -265,8 +270,8 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
         teacher=resolve(config.distillation.teacher),
         parallel=tuple(map(resolve, config.distillation.parallel)),
     )
-    class_names = config.class_names and _with_class_files(config.class_names, "class_names", resolve, base)
-    class_units = config.class_units and _with_class_files(config.class_units, "class_units", resolve, base)
+    class_names = config.class_names and with_files(config.class_names, "class_names", resolve, base)
+    class_units = config.class_units and with_files(config.class_units, "class_units", resolve, base)
     return replace(
         config,
         towers=towers,
@@ -275,16 +280,3 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
         class_names=class_names,
         class_units=class_units,
     )
-
-
-def _with_class_files(part: _Classes, place: str, resolve: Callable[[str], str], base: Path) -> _Classes:
-    """`part` with the paths of its files, which must be there: only `hub` is a name of something else."""
-    names, weights = resolve(part.names), resolve(part.image_weights)
-    for key, path in (("names", names), ("image_weights", weights)):
-        if not (Path(path).is_file() or (key == "image_weights" and path == "hub")):
-            other = ", or hub for timm's own weights" if key == "image_weights" else ""
-            raise ConfigError(
-                f"{place}.{key} is {path!r}, but there is no file {base / path}; "
-                f"give a path relative to the config{other}"
-            )
-    return replace(part, names=names, image_weights=weights)

@@ -50,6 +50,10 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         ("[schedule]\nprecision = 'fp8'\n", "one of 'fp32', 'bf16', 'fp16'"),
         ("[objective]\nhardness = -1\n", "hardness must be 0 or more"),
         ("[objective]\nhardness = 1\nloss = 'siglip'\n", "0 unless loss is 'info_nce'"),
+        (
+            "[[stages]]\ntrain = 'heads'\nepochs = 1\n[distillation]\nteacher = 'e5'\n",
+            "distillation moves the text encoder, which no stage trains",
+        ),
         ("[augment]\ncrop_min_area = 1.5\n", "crop_min_area"),
         ("[text]\nlowercase = 'turkish'\n", "one of 'none', 'azerbaijani'"),
     ],
