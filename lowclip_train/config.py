@@ -111,6 +111,11 @@ class Augment:
         if problems:
             raise ValueError("; ".join(problems))
 
+    @property
+    def changes_images(self) -> bool:
+        """Whether a random view is another picture than the plain one."""
+        return self != Augment(crop_min_area=1.0, flip=False, color_jitter=0.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextNoise:

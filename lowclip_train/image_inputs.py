@@ -136,12 +136,11 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
 
 
 def _cache_key(views: ViewMaker, frozen: nn.Module, view_count: int) -> str:
+    drawn = [view_count, identity(views.augment), views.seed]
     described = [
         [str(p) for p in views.paths],
         to_dict(views.spec),
-        identity(views.augment),
-        views.seed,
-        view_count,
+        drawn if view_count else [],  # plain images are the same under any seed and augmentation
         weights_sha256(frozen),
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]

@@ -169,7 +169,7 @@ def _image_inputs(
 ) -> ImageInputs:
     views = ViewMaker([i.path for i in images], config.preprocess, config.augment, config.schedule.seed)
     if config.schedule.image_views:
-        return CachedInputs(views, split.frozen, view_count, cache)
+        return CachedInputs(views, split.frozen, view_count if config.augment.changes_images else 0, cache)
     return LiveInputs(views, split.frozen)
 
 
