@@ -1,114 +1,130 @@
-"""What each part of the shipped model's third run is worth: the run without it, on the val split, part by part.
+"""What each choice in training is worth: a run that differs in it alone, beside the base run, on the val split.
 
-    python benchmarks/ablation_bench.py WORK
+    python benchmarks/ablation_bench.py WORK                   # base and every row; resumes what a kill left
+    python benchmarks/ablation_bench.py WORK --row siglip      # base and this one
 
-WORK is the folder that `lowclip_train.shipped_recipe` laid out and trained in; its third run is "ours". Each variant is
-trained anew beside it, from the same second run and the same cached features. No test split is looked at.
+WORK is a folder that `python -m lowclip_train.shipped_recipe DATA WORK` laid out; nothing in it need be trained. All
+runs start from the pretrained encoders with one seed and take as many steps; `ablation_rows.py` says what they are.
+Those whose photos are not augmented share one cache of frozen stages. Captions are those that stand in both languages,
+so that English alone is no fewer photos and no fewer meanings. The test split is never looked at.
 """
 
-import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
-import numpy as np
-import torch
-from result_file import row, write_result
+from ablation_rows import BASE, BOTH, ENGLISH, ROWS, base_config
+from result_file import RESULTS, row, write_result
 
-from lowclip_runtime.metrics import retrieval_metrics
+from lowclip_runtime.cli.options import refuse_in_one_sentence
+from lowclip_runtime.evaluate import EmbeddedPairs, embed_pairs, figures
+from lowclip_runtime.pairs import Pair
 from lowclip_runtime.text_noise import without_diacritics
 from lowclip_train.checkpoint import load_checkpoint
-from lowclip_train.config import TextNoise, TrainConfig, load_config
-from lowclip_train.evaluate import embed_token_ids
-from lowclip_train.run import Run, prepare_run
+from lowclip_train.config import TrainConfig, load_config
+from lowclip_train.dataset import Dataset, read_dataset, write_dataset
+from lowclip_train.evaluate import TorchEmbedder
 from lowclip_train.trainer import train
 
-CONFIG, RUN = "lite0-e5-az-names.toml", "run-names"
+CONFIG, DATASET = "lite0-e5-az.toml", "flickr8k"
+LANGUAGES = ("az", "en")
+METRICS = ("mAP", "R@10")
 Figures = dict[tuple[str, str], float]  # (case, metric) → value
-
-
-def _without_retention(config: TrainConfig) -> TrainConfig:
-    return replace(config, sources=tuple(replace(s, retention=0.0) for s in config.sources))
-
-
-VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
-    "without class names": lambda c: replace(c, class_names=None),
-    "without retention": _without_retention,
-    "without typed captions": lambda c: replace(
-        c, text_noise=TextNoise(), schedule=replace(c.schedule, text_views=0)
-    ),
-    "without a second branch": lambda c: replace(c, towers=replace(c.towers, projection_hidden=0)),
-}
-# (name, language, how its captions are typed)
-TYPED: list[tuple[str, str, Callable[[str], str]]] = [
-    ("az", "az", str),
-    ("az without diacritics", "az", without_diacritics),
-    ("en", "en", str),
-]
 
 
 @click.command()
 @click.argument("work", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--only", multiple=True, type=click.Choice(list(VARIANTS)), help="Only these variants.")
-def main(work: Path, only: tuple[str, ...]) -> None:
-    """Train the variants, measure all on the val split and write the result."""
-    config = load_config(work / CONFIG)
-    start = load_config(work / CONFIG).towers.checkpoint
-    ours = measure(config, work / RUN)
-    peers = {"before the third run": measure(config, work / RUN, Path(start))}
-    for name, change in VARIANTS.items():
-        if only and name not in only:
-            continue
-        folder = work / f"ablation-{name.replace(' ', '-')}"
-        share_cache(work / RUN, folder)
-        variant = change(config)
-        train(variant, folder)
-        peers[name] = measure(variant, folder)
+@click.option(
+    "--row", "rows", multiple=True, type=click.Choice(list(ROWS)), help="Only this row; repeatable."
+)
+@click.option(
+    "--passes", type=click.IntRange(2), default=2, show_default=True, help="Over all photos, each run."
+)
+@click.option("--photos", type=click.IntRange(1), help="Only so many of each split, to try it out.")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder of the results [default: that of WORK "
+              "with --photos, else benchmarks/results/ablation].")  # fmt: skip
+@refuse_in_one_sentence
+def main(work: Path, rows: tuple[str, ...], passes: int, photos: int | None, results: Path | None) -> None:
+    """Train base and rows, measure them on the val split and write a result for each."""
+    folder = work / "ablation" / (f"{photos}-photos" if photos else "all-photos")
+    results = results or (folder / "results" if photos else RESULTS / "ablation")
+    lay_out(work / DATASET, folder, photos)
+    shipped = load_config(work / CONFIG)
+    base = base_config(shipped, folder, passes)
+    found = train_and_measure(base, folder, BASE)
+    write_row(results, BASE, f"{passes} passes", found)
+    for name in rows or ROWS:
+        changed = train_and_measure(ROWS[name].change(base, shipped), folder, name)
+        write_row(results, name, ROWS[name].what, changed, {BASE: found})
+
+
+def lay_out(source: Path, folder: Path, photos: int | None) -> None:
+    """The datasets of all runs in `folder`: captions in both languages, and the same with English training alone."""
+    dataset = read_dataset(source)
+    both = in_both_languages([p for p in dataset.pairs if p.split in ("train", "val")])
+    images = {
+        split: list(dict.fromkeys(p.image for p in both if p.split == split)) for split in ("train", "val")
+    }
+    kept = {image for of_split in images.values() for image in of_split[:photos]}
+    both = [pair for pair in both if pair.image in kept]
+    english = [pair for pair in both if pair.split == "val" or pair.lang == "en"]
+    for name, pairs in ((BOTH, both), (ENGLISH, english)):
+        if not (folder / name).exists() or read_dataset(folder / name).pairs != pairs:
+            write_dataset(folder / name, DATASET, dataset.images_dir, pairs, overwrite=True)
+
+
+def in_both_languages(pairs: Sequence[Pair]) -> list[Pair]:
+    """Captions whose translation is there, too."""
+    languages: dict[tuple[str, str], set[str]] = {}
+    for pair in pairs:
+        languages.setdefault((pair.image, pair.caption_id), set()).add(pair.lang)
+    return [pair for pair in pairs if languages[pair.image, pair.caption_id] >= set(LANGUAGES)]
+
+
+def train_and_measure(config: TrainConfig, folder: Path, name: str) -> Figures:
+    """Train, or go on with what a kill left, and measure the epoch that was best on val."""
+    run = folder / f"{name}-{config.schedule.epochs}-passes"
+    share_cache(folder / "cache", run)
+    click.echo(f"{name}: {run}", err=True)
+    return measure(train(config, run), read_dataset(config.sources[0].dataset))
+
+
+def share_cache(cache: Path, run: Path) -> None:
+    """One cache of all runs, whose entries are known by what they were made of."""
+    cache.mkdir(parents=True, exist_ok=True)
+    run.mkdir(exist_ok=True)
+    if not (run / "cache").exists():
+        (run / "cache").symlink_to(Path("..", cache.name))
+
+
+def measure(checkpoint: Path, dataset: Dataset) -> Figures:
+    """Text → image on the val split: each language, and Azerbaijani typed without diacritics."""
+    embedder = TorchEmbedder(load_checkpoint(checkpoint))
+    pairs = [pair for pair in dataset.pairs if pair.split == "val"]
+    embedded = embed_pairs(embedder, pairs, dataset.images_dir)
+    of: dict[str, EmbeddedPairs] = {lang: embedded.of_lang(lang) for lang in LANGUAGES}
+    typed = embedder.embed_texts([without_diacritics(pair.caption) for pair in of["az"].pairs])
+    of["az without diacritics"] = replace(of["az"], texts=typed)
+    measured: Figures = {}
+    for name, one in of.items():
+        told = figures(one)
+        case = f"{DATASET} val, {name}, gallery {told['gallery']}"
+        measured |= {(case, metric): told["text_to_image"][metric] for metric in METRICS}
+    return measured
+
+
+def write_row(
+    results: Path, name: str, what: str, found: Figures, peers: dict[str, Figures] | None = None
+) -> None:
+    """`NAME.json`, and a line for people."""
     rows = [
-        row(case, metric, value, higher_is_better=True, peers={n: p[case, metric] for n, p in peers.items()})
-        for (case, metric), value in ours.items()
+        row(case, metric, value, peers={peer: of[case, metric] for peer, of in (peers or {}).items()})
+        for (case, metric), value in found.items()
     ]
-    click.echo(write_result("ablation", rows))
-
-
-def share_cache(source: Path, target: Path) -> None:
-    """Hard links to what the frozen encoders gave, so that no variant computes it again."""
-    (target / "cache").mkdir(parents=True, exist_ok=True)
-    for path in (source / "cache").iterdir():
-        if not (target / "cache" / path.name).exists():
-            os.link(path, target / "cache" / path.name)
-
-
-def measure(config: TrainConfig, folder: Path, checkpoint: Path | None = None) -> Figures:
-    """Text → image of a run's checkpoint, each source and language over its own val gallery."""
-    run = prepare_run(config, folder)
-    model = load_checkpoint(checkpoint or folder / "checkpoint").model
-    image_tower, text_tower = model.image_tower, model.text_tower
-    assert run.val_inputs
-    with torch.no_grad():
-        pooled = run.val_inputs.clean_batch(range(len(run.val_images)))
-        embeds = image_tower.embed_pooled(pooled).numpy()  # (G, D)
-    figures: Figures = {}
-    for name, rows in _rows_by_source(run).items():
-        for lang in ("az", "en"):
-            token_ids = [run.val_images[i].captions[lang][0].token_ids for i in rows]
-            texts = embed_token_ids(text_tower, token_ids, run.text.pad_token_id)
-            found = retrieval_metrics(
-                texts, embeds[np.asarray(rows)], [[i] for i in range(len(rows))]
-            ).as_json()
-            case = f"{name} val, {lang}, gallery {len(rows)}"
-            figures |= {(case, metric): found[metric] for metric in ("R@1", "R@10", "mAP")}
-    return figures
-
-
-def _rows_by_source(run: Run) -> dict[str, list[int]]:
-    """Source → rows of its val images, by the folder that holds them; only those with captions in both languages."""
-    rows: dict[str, list[int]] = {}
-    for i, image in enumerate(run.val_images):
-        if {"az", "en"} <= set(image.captions):
-            rows.setdefault(image.path.parent.name, []).append(i)
-    return rows
+    path = write_result(f"ablation, {name}: {what}", rows, results / f"{name}.json")
+    told = ", ".join(f"{one['case'].split(', ')[1]} {one['metric']} {one['ours']:.3f}" for one in rows)
+    click.echo(f"{path}: {told}")
 
 
 if __name__ == "__main__":

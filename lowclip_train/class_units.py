@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowclip_train.config import ClassUnitsConfig
+from lowclip_train.class_config import ClassUnitsConfig
 from lowclip_train.model import ResidualProjection
 
 
@@ -32,16 +32,20 @@ def set_class_units(
         photos: (N, C), pooled features to scale by: a unit that fires by one moves an embedding `config.gain` times
             as far from the centre as an average photo is.
     """
-    branch = projection.branch
-    assert branch is not None
-    into, out_of = branch[0], branch[-1]
-    assert isinstance(into, nn.Linear) and isinstance(out_of, nn.Linear)
+    into, out_of = _branch_ends(projection)
     units = slice(first, first + len(names))
     before = before_norm(projection, photos)
     usual = (before - before.mean(1, keepdim=True)).norm(dim=1).mean()
     into.weight[units] = classifier.weight
     into.bias[units] = classifier.bias - config.threshold
     out_of.weight[:, units] = config.gain * usual * _towards(projection.norm, names, before).T
+
+
+def used_units(projection: ResidualProjection) -> int:
+    """How many hidden units of the second branch there are up to the last from which anything follows."""
+    _, out_of = _branch_ends(projection)
+    used = out_of.weight.detach().any(dim=0).nonzero()  # (U, 1)
+    return int(used.max()) + 1 if len(used) else 0
 
 
 def before_norm(projection: ResidualProjection, features: Tensor) -> Tensor:
@@ -63,3 +67,10 @@ def name_embeddings(embeds: Tensor, classes: Sequence[int], class_count: int) ->
     sums = torch.zeros(class_count, embeds.shape[1])
     sums.index_add_(0, torch.tensor(classes), embeds)
     return F.normalize(sums, dim=1)
+
+
+def _branch_ends(projection: ResidualProjection) -> tuple[nn.Linear, nn.Linear]:
+    assert projection.branch is not None
+    into, out_of = projection.branch[0], projection.branch[-1]
+    assert isinstance(into, nn.Linear) and isinstance(out_of, nn.Linear)
+    return into, out_of

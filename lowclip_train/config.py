@@ -11,6 +11,7 @@ from typing import Literal
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
+from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig, with_files
 from lowclip_train.schedule import Schedule, Stage
 
 
@@ -110,6 +111,11 @@ class Augment:
         if problems:
             raise ValueError("; ".join(problems))
 
+    @property
+    def changes_images(self) -> bool:
+        """Whether a random view is another picture than the plain one."""
+        return self != Augment(crop_min_area=1.0, flip=False, color_jitter=0.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextNoise:
@@ -170,44 +176,6 @@ class Distillation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassNamesConfig:
-    """Classes the image encoder was pretrained on, learned by name without photos (see `class_features.py`).
-
-    Attributes:
-        names: pairs file whose `image` is the number of a class and whose caption is a name of it.
-        image_weights: the pretrained weights with their classifier: `hub`, or a state dict's path.
-        batch_size: classes drawn each step; weight: of their loss beside the contrastive one.
-    """
-
-    names: str
-    image_weights: str = "hub"
-    batch_size: int = 256
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 2:
-            raise ValueError(f"batch_size must be 2 or more, not {self.batch_size}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassUnitsConfig:
-    """Classes of the pretrained classifier as new hidden units of the image projection (see `class_units.py`).
-
-    Attributes:
-        names: pairs file whose `image` is the number of a class and whose caption is a name of it.
-        image_weights: the pretrained weights with their classifier: `hub`, or a state dict's path.
-        threshold: logit from which a class's unit fires; gain: how far it moves the embedding. EfficientNet-Lite0's
-            largest logit is under 4.7, 6.1 and 8.2 in one, five and nine of ten Flickr8k photos. With a gain of 0.15
-            the surest classes come first for queries that only sound like them: aeroplanes for a ship.
-    """
-
-    names: str
-    image_weights: str = "hub"
-    threshold: float = 6.0
-    gain: float = 0.07
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything one run needs."""
 
@@ -240,6 +208,11 @@ class TrainConfig:
             )
         if self.schedule.text_views and not self.heads_only:
             raise ValueError("schedule.text_views works where only heads train on cached views (image_views)")
+        if self.distillation and self._trains_only_heads:
+            raise ValueError(
+                "distillation moves the text encoder, which no stage trains where all are heads; "
+                "leave it out or add a stage of attention or all"
+            )
         retained = any(source.retention for source in self.sources)
         if (retained or self.class_names or self.class_units) and not self.heads_only:
             raise ValueError(
@@ -253,11 +226,14 @@ class TrainConfig:
             )
 
     @property
+    def _trains_only_heads(self) -> bool:
+        return bool(self.stages) and all(stage.train == "heads" for stage in self.stages)
+
+    @property
     def heads_only(self) -> bool:
         """Whether encoders get the same inputs all along and never change, so that each needs to run only once."""
-        only_heads = bool(self.stages) and all(stage.train == "heads" for stage in self.stages)
         texts_cached = self.schedule.text_views > 0 or self.text_noise == TextNoise()
-        return only_heads and self.schedule.image_views > 0 and texts_cached
+        return self._trains_only_heads and self.schedule.image_views > 0 and texts_cached
 
 
 def load_config(path: str | Path) -> TrainConfig:
@@ -299,9 +275,13 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
         teacher=resolve(config.distillation.teacher),
         parallel=tuple(map(resolve, config.distillation.parallel)),
     )
-    class_names = config.class_names and replace(
-        config.class_names,
-        names=resolve(config.class_names.names),
-        image_weights=resolve(config.class_names.image_weights),
+    class_names = config.class_names and with_files(config.class_names, "class_names", resolve, base)
+    class_units = config.class_units and with_files(config.class_units, "class_units", resolve, base)
+    return replace(
+        config,
+        towers=towers,
+        sources=sources,
+        distillation=distillation,
+        class_names=class_names,
+        class_units=class_units,
     )
-    return replace(config, towers=towers, sources=sources, distillation=distillation, class_names=class_names)

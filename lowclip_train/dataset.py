@@ -53,9 +53,14 @@ class Dataset:
         """What errors call it."""
         return f"the dataset {self.manifest.name!r}"
 
+    @property
+    def images_dir(self) -> Path:
+        """The folder that `Pair.image` is relative to, wherever the dataset lies."""
+        return self.folder / self.manifest.images
+
     def image_path(self, image: str) -> Path:
         """Where the photo of `Pair.image` lies."""
-        return self.folder / self.manifest.images / image
+        return self.images_dir / image
 
     def image_hashes(self) -> dict[str, str]:
         """Image → SHA-256 of its file when it was prepared; a dataset of version 1 has its images hashed now.

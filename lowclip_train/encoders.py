@@ -4,10 +4,14 @@
 `pretrained_*` fetch weights for a new training run.
 """
 
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -27,16 +31,9 @@ def build_image_encoder(name: str, *, pretrained: bool = False) -> tuple[nn.Modu
     """timm encoder without its classifier, and the length of its pooled features.
 
     Raises:
-        ConfigError: timm knows no such model.
+        ConfigError: timm knows no such model, or its weights cannot be fetched.
     """
-    if not timm.is_model(name):
-        close = timm.list_models(f"*{name}*")[:3]
-        hint = f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()"
-        raise ConfigError(f"timm has no image encoder named {name!r}{hint}")
-    try:
-        encoder = timm.create_model(name, pretrained=pretrained, num_classes=0)
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(f"the weights of {name!r} could not be loaded from the hub ({error})") from error
+    encoder = _timm_model(name, pretrained=pretrained, num_classes=0)
     return encoder, int(cast(Any, encoder).num_features)
 
 
@@ -51,7 +48,7 @@ def pretrained_image_encoder(name: str, weights: str) -> nn.Module:
     """
     encoder, _ = build_image_encoder(name, pretrained=weights == "hub")
     if weights not in ("hub", "random"):
-        _load_in_order(encoder, name, Path(weights))
+        _load_in_order(encoder, f"timm's {name!r}", Path(weights))
     return encoder
 
 
@@ -59,12 +56,13 @@ def pretrained_classifier(name: str, weights: str) -> nn.Linear:
     """The linear classifier that an image encoder was pretrained with; `weights` as for the encoder, but not `random`.
 
     Raises:
-        ConfigError: unknown model, missing file, weights of another shape, or a classifier that is not linear.
+        ConfigError: unknown model, missing file, weights of another model, or a classifier that is not linear.
     """
-    build_image_encoder(name)  # tells what a wrong name may have meant
-    model = timm.create_model(name, pretrained=weights == "hub")
+    if weights == "random":
+        raise ConfigError("image_weights 'random' has no classifier that knows a class; give hub or a path")
+    model = _timm_model(name, pretrained=weights == "hub")
     if weights != "hub":
-        _load_in_order(model, name, Path(weights))
+        _load_in_order(model, f"timm's {name!r} with its classifier", Path(weights))
     classifier = cast(Any, model).get_classifier()
     if not isinstance(classifier, nn.Linear):
         raise ConfigError(f"the classifier of {name!r} is a {type(classifier).__name__}, not a linear layer")
@@ -126,6 +124,18 @@ def text_encoder_config(encoder: nn.Module) -> dict[str, Any]:
     return {"model_type": cast(Any, encoder).config.model_type, **kept}
 
 
+def _timm_model(name: str, **options: Any) -> nn.Module:
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name}*")[:3]
+        hint = f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()"
+        raise ConfigError(f"timm has no image encoder named {name!r}{hint}")
+    try:
+        model: nn.Module = timm.create_model(name, **options)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"the weights of {name!r} could not be loaded from the hub ({error})") from error
+    return model
+
+
 def _pooler(hf_config: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if hf_config.model_type in _WITH_POOLER else {}
 
@@ -142,18 +152,30 @@ def _keep_layers(encoder: nn.Module, layers: tuple[int, ...]) -> None:
     cast(Any, encoder).config.num_hidden_layers = len(layers)
 
 
-def _load_in_order(encoder: nn.Module, name: str, path: Path) -> None:
+def _load_in_order(model: nn.Module, what: str, path: Path) -> None:
+    tensors = _state_dict(path)
+    wanted = model.state_dict()
+    found = [tensors[key] for key in wanted] if set(wanted) <= set(tensors) else list(tensors.values())
+    found = found[: len(wanted)]  # the classifier comes last, and is not always wanted
+    if [t.shape for t in found] != [t.shape for t in wanted.values()]:
+        raise ConfigError(
+            f"{path} does not hold the weights of {what}: "
+            f"of {len(tensors)} tensors there and {len(wanted)} wanted the shapes differ"
+        )
+    model.load_state_dict(dict(zip(wanted, found, strict=True)))
+
+
+def _state_dict(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ConfigError(
             f"image_weights {str(path)!r} is not a file; give hub, random or a state dict's path"
         )
-    loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    wanted = encoder.state_dict()
-    tensors = [loaded[key] for key in wanted] if set(wanted) <= set(loaded) else list(loaded.values())
-    tensors = [t for t in tensors if isinstance(t, torch.Tensor)]
-    if len(tensors) > len(wanted):
-        tensors = tensors[: len(wanted)]  # the classifier comes last and is not wanted
-    shapes_fit = [t.shape for t in tensors] == [t.shape for t in wanted.values()]
-    if not shapes_fit:
-        raise ConfigError(f"{path} does not hold the weights of timm's {name!r}: the tensors' shapes differ")
-    encoder.load_state_dict(dict(zip(wanted, tensors, strict=True)))
+    try:
+        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+        raise ConfigError(
+            f"{path} is no state dict that can be loaded without pickle ({textwrap.shorten(str(error), 120)})"
+        ) from error
+    if not isinstance(loaded, Mapping):
+        raise ConfigError(f"{path} is no state dict, but a {type(loaded).__name__}; save model.state_dict()")
+    return {key: tensor for key, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}

@@ -13,12 +13,12 @@ from lowclip_runtime.evaluate import embed_pairs, figures
 from lowclip_runtime.pairs import Pair
 from lowclip_runtime.preprocess import preprocess
 from lowclip_runtime.stream import batches
-from lowclip_runtime.text import Tokenizer, pad
+from lowclip_runtime.text import Tokenizer
 from lowclip_train.checkpoint import Checkpoint
 from lowclip_train.model import TextTower
+from lowclip_train.text_batches import encode_by_length
 
 _IMAGE_BATCH = 32
-_TEXT_BATCH = 64
 
 
 def evaluate_checkpoint(
@@ -61,17 +61,8 @@ class TorchEmbedder:
 def embed_token_ids(
     tower: TextTower, token_ids: Sequence[Sequence[int]], pad_token_id: int
 ) -> NDArray[np.float32]:
-    """Rows of token ids → (N, D), in batches of like length."""
-    by_length = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]))
-    embeds = np.empty((len(token_ids), 0), np.float32)
-    for start in range(0, len(token_ids), _TEXT_BATCH):
-        rows = by_length[start : start + _TEXT_BATCH]
-        input_ids, mask = map(torch.from_numpy, pad([token_ids[i] for i in rows], pad_token_id))
-        batch = _forward(tower, input_ids, mask)
-        if start == 0:
-            embeds = np.empty((len(token_ids), batch.shape[1]), np.float32)
-        embeds[rows] = batch
-    return embeds
+    """Rows of token ids → (N, D) float32, unit norm."""
+    return encode_by_length(token_ids, pad_token_id, tower, next(tower.parameters()).device)
 
 
 @torch.no_grad()

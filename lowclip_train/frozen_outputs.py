@@ -1,10 +1,8 @@
 """What frozen encoders give for every view and text of a run, computed once: then heads train in seconds a pass."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -12,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lowclip_runtime.files import whole_file
-from lowclip_runtime.text import Tokenizer, pad
+from lowclip_runtime.text import Tokenizer
+from lowclip_train.array_cache import kept, kept_texts, weights_sha256
 from lowclip_train.image_inputs import CachedInputs
 from lowclip_train.model import TextTower
+from lowclip_train.text_batches import encode_by_length
 
 _BATCH = 64
-_PART = 4096  # texts: half a minute's work on two slow cores
 
 
 class PooledInputs:
@@ -71,55 +69,22 @@ def pool_images(inputs: CachedInputs, tail: nn.Module, device: torch.device, fol
             views.append(np.concatenate(pooled).astype(np.float16))
         return np.stack(views, 1)
 
-    return PooledInputs(_kept(folder, "pooled-images", [inputs.key], tail, compute))
+    return PooledInputs(kept(folder, "pooled-images", [inputs.key, weights_sha256(tail)], compute))
 
 
 def pool_texts(
     tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str], folder: Path
 ) -> NDArray[np.float16]:
-    """The text encoder's vectors of `texts`, (T, C); kept in `folder`, part by part, so that a kill costs one part."""
-    parts = [texts[i : i + _PART] for i in range(0, len(texts), _PART)]
-    bar = tqdm(parts, "pooled texts", unit=f"{_PART} texts", mininterval=5, disable=None)
-    compute = partial(_pool_part, tower, tokenizer)
-    return np.concatenate(
-        [_kept(folder, "pooled-texts", part, tower.encoder, partial(compute, part)) for part in bar]
-    )
-
-
-@torch.no_grad()
-def _pool_part(tower: TextTower, tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.float16]:
+    """The text encoder's vectors of `texts`, (T, C); kept in `folder`."""
     tower.eval()
-    device = next(tower.parameters()).device
-    token_ids = tokenizer.token_ids(texts)
-    by_length = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
-    found: dict[int, NDArray[np.float16]] = {}
-    for start in range(0, len(texts), _BATCH):
-        rows = by_length[start : start + _BATCH]
-        input_ids, mask = map(
-            torch.from_numpy, pad([token_ids[i] for i in rows], tokenizer.spec.pad_token_id)
-        )
-        pooled = tower.pool(input_ids.to(device), mask.to(device)).cpu().numpy()
-        found |= zip(rows, pooled.astype(np.float16), strict=True)
-    return np.stack([found[i] for i in range(len(texts))])
-
-
-def _kept(
-    folder: Path,
-    name: str,
-    described: Iterable[str],
-    encoder: nn.Module,
-    compute: Callable[[], NDArray[np.float16]],
-) -> NDArray[np.float16]:
-    """The array of exactly this encoder and what it was given, from `folder` if it is there."""
-    digest = hashlib.sha256("\n".join(described).encode())
-    for tensor in encoder.state_dict().values():
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
-    path = folder / f"{name}-{digest.hexdigest()[:16]}.npy"
-    if not path.is_file():
-        array = compute()
-        with whole_file(path) as work, work.open("wb") as file:
-            np.save(file, array)
-    return cast(NDArray[np.float16], np.load(path))
+    encode = partial(
+        encode_by_length,
+        pad_token_id=tokenizer.spec.pad_token_id,
+        encode=tower.pool,
+        device=next(tower.parameters()).device,
+    )
+    key = [tower.pooling, weights_sha256(tower.encoder)]
+    return kept_texts(folder, "pooled-texts", key, tokenizer.token_ids(texts), encode)
 
 
 def _batches(rows: Sequence[int], name: str) -> Iterable[Sequence[int]]:

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.text import Tokenizer
+from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
 from lowclip_train.class_features import ClassFeatures, ClassNames, read_class_names
-from lowclip_train.class_units import name_embeddings, set_class_units
-from lowclip_train.config import ClassNamesConfig, ClassUnitsConfig, TrainConfig
+from lowclip_train.class_units import name_embeddings, set_class_units, used_units
+from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.evaluate import embed_token_ids
 from lowclip_train.frozen_outputs import PooledInputs, PooledTexts, pool_texts
@@ -134,7 +135,7 @@ def prepare_heads(
 def _add_class_units(
     model: DualEncoder, tokenizer: Tokenizer, config: ClassUnitsConfig, inputs: PooledInputs
 ) -> None:
-    """In the last hidden units of the image projection, which are new."""
+    """In the last hidden units of the image projection, which must be new."""
     projection = model.image_tower.projection
     classifier = pretrained_classifier(model.config.image_encoder, config.image_weights)
     first = model.config.projection_hidden - classifier.out_features
@@ -142,6 +143,13 @@ def _add_class_units(
         raise ConfigError(
             f"the classes need {classifier.out_features} hidden units and towers.projection_hidden is "
             f"{model.config.projection_hidden}; give it that many more than the checkpoint has"
+        )
+    used = used_units(projection)
+    if used > first:
+        raise ConfigError(
+            f"the classes need the last {classifier.out_features} of {model.config.projection_hidden} hidden units, "
+            f"but {used - first} of those are trained already; "
+            f"set towers.projection_hidden to {used + classifier.out_features}"
         )
     names = read_class_names(config.names, classifier.out_features)
     flat = [

@@ -20,6 +20,7 @@ from lowclip_runtime.files import whole_file
 from lowclip_runtime.preprocess import decode, normalize, resize
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import PreprocessSpec
+from lowclip_train.array_cache import weights_sha256
 from lowclip_train.augment import identity, random_view
 from lowclip_train.captions import CaptionedImage
 from lowclip_train.config import Augment
@@ -110,8 +111,8 @@ class CachedInputs:
         return self._gather(rows, np.full(len(rows), view))
 
     def _gather(self, rows: Sequence[int], views: NDArray[np.int64]) -> Tensor:
-        features = self._cache[np.asarray(rows), views].astype(np.float32)
-        return torch.from_numpy(features).contiguous(memory_format=torch.channels_last)
+        features = torch.from_numpy(self._cache[np.asarray(rows), views].astype(np.float32))
+        return features.contiguous(memory_format=torch.channels_last) if features.ndim == 4 else features
 
 
 def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Path) -> NDArray[np.float16]:
@@ -139,16 +140,12 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
 
 
 def _cache_key(views: ViewMaker, frozen: nn.Module, view_count: int) -> str:
-    digest = hashlib.sha256()
+    drawn = [view_count, identity(views.augment), views.seed]
     described = [
         [str(p) for p in views.paths],
         views.hashes,
         to_dict(views.spec),
-        identity(views.augment),
-        views.seed,
-        view_count,
+        drawn if view_count else [],  # plain images are the same under any seed and augmentation
+        weights_sha256(frozen),
     ]
-    digest.update(json.dumps(described).encode())
-    for tensor in frozen.state_dict().values():
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]

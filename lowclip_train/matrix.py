@@ -65,7 +65,7 @@ def measure_matrix(
         opened = open_model(model)
         for test in tests:
             on_cell(name, test.name)
-            embedded = embed_pairs(opened.embedder, test.pairs, test.dataset.manifest.images)
+            embedded = embed_pairs(opened.embedder, test.pairs, test.dataset.images_dir)
             for of_lang, told in by_lang(embedded, bootstrap).items():
                 of_cell = {"model": name, "dataset": test.name, "lang": of_lang}
                 cells.append({**of_cell, "in_domain": opened.trained_on(test.name), **told})

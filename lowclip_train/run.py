@@ -3,7 +3,6 @@
 What is done with it, step by step, is `trainer.py`.
 """
 
-import hashlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ from torch import nn
 
 from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import Pair, read_pairs
-from lowclip_runtime.schema import dumps, to_dict
+from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer
-from lowclip_train.augment import identity
 from lowclip_train.captions import Caption, CaptionedImage, captioned_images, tokenize
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.distributed import Processes
 from lowclip_train.ema import WeightAverage
+from lowclip_train.fingerprint import Fingerprint, fingerprint
 from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
 from lowclip_train.heads_only import HeadsOnly, prepare_heads
@@ -47,7 +46,7 @@ class Run:
     config: TrainConfig
     folder: Path
     processes: Processes
-    fingerprint: str
+    fingerprint: Fingerprint
     model: DualEncoder
     objective: Objective
     split: SplitEncoder
@@ -117,8 +116,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
     parallel = _parallel_captions(config, tokenizer)
     everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
-    teacher_texts = [caption.teacher_text for caption in everything]
-    distill = config.distillation
+    teacher = _teacher(config, model, everything, cache)
     inputs = _image_inputs(config, split, images, config.schedule.image_views, cache)
     val_inputs = _image_inputs(config, split, val_images, 0, cache) if val_images else None
     if config.heads_only:
@@ -132,7 +130,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         config=config,
         folder=folder,
         processes=processes,
-        fingerprint=_fingerprint(config, datasets, start.lineage),
+        fingerprint=fingerprint(config, datasets),
         model=model,
         objective=objective,
         split=split,
@@ -146,7 +144,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         val_images=val_images,
         val_inputs=val_inputs,
         parallel=parallel,
-        teacher=Teacher(distill, teacher_texts, cache) if distill else None,
+        teacher=teacher,
         heads=heads,
         lineage=_lineage(config, datasets, start.lineage),
     )
@@ -171,7 +169,7 @@ def _image_inputs(
 ) -> ImageInputs:
     views = ViewMaker(images, config.preprocess, config.augment, config.schedule.seed)
     if config.schedule.image_views:
-        return CachedInputs(views, split.frozen, view_count, cache)
+        return CachedInputs(views, split.frozen, view_count if config.augment.changes_images else 0, cache)
     return LiveInputs(views, split.frozen)
 
 
@@ -183,6 +181,15 @@ def _parallel_captions(config: TrainConfig, tokenizer: Tokenizer) -> list[Captio
     for path in config.distillation.parallel:
         captions += tokenize([Pair(p.image, p.caption, p.lang) for p in read_pairs(path)], tokenizer)
     return captions
+
+
+def _teacher(
+    config: TrainConfig, model: DualEncoder, captions: Sequence[Caption], cache: Path
+) -> Teacher | None:
+    if config.distillation is None:
+        return None
+    width = cast(Any, model.text_tower.encoder).config.hidden_size
+    return Teacher(config.distillation, width, [c.teacher_text for c in captions], cache)
 
 
 def drawn_count(rows: range, share: float) -> int:
@@ -215,14 +222,6 @@ def _resumable(
         scaler=grad_scaler(config.schedule.precision, device),
         ema=WeightAverage(parameters, decay) if decay else None,
     )
-
-
-def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> str:
-    """Config, data and the checkpoint to start from decide every step; a state is only resumed under the same ones."""
-    data = [d.manifest.pairs_sha256 for d in datasets]
-    described_config = {**to_dict(config), "augment": identity(config.augment)}
-    described = dumps({"config": described_config, "data": data, "parent": start.get("parent")})
-    return hashlib.sha256(described.encode()).hexdigest()
 
 
 def _lineage(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,17 @@ from pathlib import Path
 from lowclip_runtime.errors import ConfigError
 
 
+def require_tensorboard() -> None:
+    """Raise `ConfigError` where the package is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "schedule.tensorboard is true, but the package is not installed; "
+            "run: pip install 'lowclip[tensorboard]', or set it to false"
+        ) from error
+
+
 class ScalarLog:
     """Event files in `folder`.
 
@@ -17,13 +28,9 @@ class ScalarLog:
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ConfigError(
-                "schedule.tensorboard is true, but the package is not installed; "
-                "run: pip install 'lowclip[tensorboard]', or set it to false"
-            ) from error
+        require_tensorboard()
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
 
     def write(self, step: int, scalars: Mapping[str, float], group: str = "train") -> None:

@@ -4,7 +4,6 @@ The teacher reads the English parallel of a caption where there is one (knowledg
 Reimers and Gurevych 2020, arXiv 2004.09813).
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -12,32 +11,44 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from lowclip_runtime.files import whole_file
+from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.spec import TextSpec
-from lowclip_runtime.text import Tokenizer, pad
+from lowclip_runtime.text import Tokenizer
+from lowclip_train.array_cache import kept_texts, weights_sha256
 from lowclip_train.config import Distillation
 from lowclip_train.encoders import pretrained_text_encoder, tokenizer_file
 from lowclip_train.model import masked_mean
-
-_BATCH = 64
-_PART = 2048  # texts: half a minute's work of e5-small on two slow cores
+from lowclip_train.text_batches import encode_by_length
 
 
 class Teacher:
     """Vectors of `texts`, looked up by text.
 
+    Args:
+        width: C, of the student's vectors.
+        folder: where the teacher's are kept.
+
     Attributes:
         mean: (C,), their mean. E5's vectors lie in a narrow cone (any two have cosine above 0.7), so distances tell
             texts apart only after it is subtracted.
+
+    Raises:
+        ConfigError: the teacher cannot be loaded, or its vectors have another width.
     """
 
-    def __init__(self, config: Distillation, texts: Sequence[str], folder: Path) -> None:
+    def __init__(self, config: Distillation, width: int, texts: Sequence[str], folder: Path) -> None:
+        encoder = _MeanPooled(config.teacher, config.teacher_prefix, folder)
+        if encoder.width != width:
+            raise ConfigError(
+                f"distillation.teacher {config.teacher!r} gives vectors of {encoder.width} dims and the text encoder "
+                f"that shall follow it of {width}; name a teacher of that width"
+            )
         ordered = sorted(set(texts))
         self._rows = {text: row for row, text in enumerate(ordered)}
-        self._vectors = _cached_vectors(config, ordered, folder)  # (T, C) float16
+        token_ids = encoder.tokenizer.token_ids(ordered)
+        self._vectors = kept_texts(folder, "teacher", encoder.key, token_ids, encoder.vectors)  # (T, C)
         self.mean = torch.from_numpy(self._vectors.astype(np.float32).mean(0))
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
@@ -46,25 +57,6 @@ class Teacher:
         return torch.from_numpy(self._vectors[rows].astype(np.float32))
 
 
-def _cached_vectors(config: Distillation, texts: list[str], folder: Path) -> NDArray[np.float16]:
-    """(T, C), kept part by part, so that a kill costs one part."""
-    parts = [texts[i : i + _PART] for i in range(0, len(texts), _PART)]
-    bar = tqdm(parts, "text teacher", unit=f"{_PART} texts", mininterval=5, disable=None)
-    return np.concatenate([_cached_part(config, part, folder) for part in bar])
-
-
-def _cached_part(config: Distillation, texts: list[str], folder: Path) -> NDArray[np.float16]:
-    teacher = str(Path(config.teacher).resolve()) if Path(config.teacher).is_dir() else config.teacher
-    described = "\n".join([teacher, config.teacher_prefix, *texts])
-    path = folder / f"teacher-{hashlib.sha256(described.encode()).hexdigest()[:16]}.npy"
-    if not path.is_file():
-        vectors = mean_pooled_vectors(config.teacher, config.teacher_prefix, texts, folder)
-        with whole_file(path) as work, work.open("wb") as file:
-            np.save(file, vectors)
-    return cast(NDArray[np.float16], np.load(path))
-
-
-@torch.no_grad()
 def mean_pooled_vectors(source: str, prefix: str, texts: list[str], folder: Path) -> NDArray[np.float16]:
     """(T, C) vectors of T texts, each with `prefix`, by the encoder of a hub name or local folder.
 
@@ -73,15 +65,29 @@ def mean_pooled_vectors(source: str, prefix: str, texts: list[str], folder: Path
     Raises:
         ConfigError: no encoder or fast tokenizer can be loaded from `source`.
     """
-    encoder: Any = pretrained_text_encoder(source).eval()
-    pad_token_id = encoder.config.pad_token_id or 0
-    spec = TextSpec(prefix=prefix, pad_token_id=pad_token_id)
-    token_ids = Tokenizer(tokenizer_file(source, folder), spec).token_ids(texts)
-    by_length = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
-    vectors = np.empty((len(texts), encoder.config.hidden_size), np.float16)
-    for start in range(0, len(texts), _BATCH):
-        rows = by_length[start : start + _BATCH]
-        input_ids, mask = map(torch.from_numpy, pad([token_ids[i] for i in rows], pad_token_id))
-        hidden = encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        vectors[rows] = masked_mean(hidden, mask).numpy().astype(np.float16)
-    return vectors
+    encoder = _MeanPooled(source, prefix, folder)
+    return encoder.vectors(encoder.tokenizer.token_ids(texts)).astype(np.float16)
+
+
+class _MeanPooled:
+    """A text encoder with its tokenizer; each text gets `prefix`."""
+
+    def __init__(self, source: str, prefix: str, folder: Path) -> None:
+        self._encoder: nn.Module = pretrained_text_encoder(source).eval()
+        config = cast(Any, self._encoder).config
+        self.width = int(config.hidden_size)
+        spec = TextSpec(prefix=prefix, pad_token_id=config.pad_token_id or 0)
+        self.tokenizer = Tokenizer(tokenizer_file(source, folder), spec)
+
+    @property
+    def key(self) -> list[str]:
+        """What decides a vector beside the text's token ids."""
+        return ["mean", weights_sha256(self._encoder)]
+
+    def vectors(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """(T, C)."""
+        return encode_by_length(token_ids, self.tokenizer.spec.pad_token_id, self._pool)
+
+    def _pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden = self._encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return masked_mean(hidden, attention_mask)

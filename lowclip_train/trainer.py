@@ -19,7 +19,7 @@ from lowclip_train.config import TrainConfig
 from lowclip_train.distributed import joined_processes
 from lowclip_train.progress import ProgressReport
 from lowclip_train.run import Run, drawn_count, prepare_run
-from lowclip_train.scalar_log import ScalarLog
+from lowclip_train.scalar_log import ScalarLog, require_tensorboard
 from lowclip_train.training_state import Progress, load_state, save_state
 from lowclip_train.training_step import train_step
 from lowclip_train.validation import mean_average_precision, validate
@@ -41,6 +41,8 @@ def train(
     Raises:
         LowClipError: a config, data or hub problem, or a loss that is not finite.
     """
+    if config.schedule.tensorboard:
+        require_tensorboard()
     with joined_processes(config.schedule.device) as processes:
         with processes.first_goes_first():
             run = prepare_run(config, Path(folder), processes)

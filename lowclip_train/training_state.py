@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lowclip_runtime.errors import CheckpointError
 from lowclip_runtime.files import whole_folder
 from lowclip_train.ema import WeightAverage
+from lowclip_train.fingerprint import CONFIG, Fingerprint, changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class Resumable:
     ema: WeightAverage | None
 
 
-def save_state(parent: Path, progress: Progress, fingerprint: str, state: Resumable) -> None:
+def save_state(parent: Path, progress: Progress, fingerprint: Fingerprint, state: Resumable) -> None:
     """Write a new state and drop older ones."""
     target = parent / f"step-{progress.step:08d}"
     with whole_folder(target, overwrite=True) as work:
@@ -53,35 +54,44 @@ def save_state(parent: Path, progress: Progress, fingerprint: str, state: Resuma
         _save(_moments(state), work / "optimizer.safetensors")
         if state.ema:
             _save(state.ema.tensors, work / "ema.safetensors")
-        described = {**vars(progress), "fingerprint": fingerprint, "scaler": state.scaler.state_dict()}
+        described = {**vars(progress), "fingerprint": dict(fingerprint), "scaler": state.scaler.state_dict()}
         (work / "state.json").write_text(json.dumps(described), "utf-8")
     for old in parent.glob("step-*"):
         if old != target:
             shutil.rmtree(old)
 
 
-def load_state(parent: Path, fingerprint: str, state: Resumable) -> Progress | None:
+def load_state(parent: Path, fingerprint: Fingerprint, state: Resumable) -> Progress | None:
     """Bring `state` back to the newest one saved; None where there is none.
 
     Raises:
-        CheckpointError: the state belongs to a run with another config or other data.
+        CheckpointError: the state belongs to a run with another config, or something that it names was changed.
     """
     states = sorted(parent.glob("step-*"))
     if not states:
         return None
     newest = states[-1]
     described: dict[str, Any] = json.loads((newest / "state.json").read_text("utf-8"))
-    if described.pop("fingerprint") != fingerprint:
-        raise CheckpointError(
-            f"{parent.parent} holds a run with another config or other data; name another folder to start anew, "
-            "or restore the config to resume"
-        )
+    _check_same_run(parent.parent, changed(described.pop("fingerprint"), fingerprint))
     state.scaler.load_state_dict(described.pop("scaler"))
     _restore(state.parameters, load_file(newest / "model.safetensors"))
     _restore_moments(state, load_file(newest / "optimizer.safetensors"))
     if state.ema:
         _restore(state.ema.tensors, load_file(newest / "ema.safetensors"))
     return Progress(**described)
+
+
+def _check_same_run(folder: Path, other: str | None) -> None:
+    if other == CONFIG:
+        raise CheckpointError(
+            f"{folder} holds a run with another config, or of an earlier lowclip; name another folder to start anew, "
+            "or restore the config to resume"
+        )
+    if other:
+        raise CheckpointError(
+            f"{other} was changed since the run in {folder} began; name another folder to start anew, "
+            "or put the old one back to resume"
+        )
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:

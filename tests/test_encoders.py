@@ -13,9 +13,11 @@ from lowclip_runtime.errors import ConfigError
 from lowclip_train.encoders import (
     build_image_encoder,
     build_text_encoder,
+    pretrained_classifier,
     pretrained_image_encoder,
     pretrained_text_encoder,
     text_encoder_config,
+    timm,
     tokenizer_file,
 )
 from lowclip_train.frozen_stages import frozen_features, split_encoder
@@ -42,6 +44,36 @@ def test_weights_of_another_port_load_in_order(tmp_path: Path) -> None:
         pretrained_image_encoder("test_resnet", str(tmp_path / "foreign.pth"))
     with pytest.raises(ConfigError, match="not a file"):
         pretrained_image_encoder("test_resnet", str(tmp_path / "none.pth"))
+
+
+def test_a_classifier_comes_from_weights_of_its_own_encoder(tmp_path: Path) -> None:
+    model = timm.create_model("test_resnet")
+    weights = tmp_path / "resnet.safetensors"
+    save_file({n: t.contiguous() for n, t in model.state_dict().items()}, weights)
+    classifier = pretrained_classifier("test_resnet", str(weights))
+    assert torch.equal(classifier.weight, model.get_classifier().weight)
+    with pytest.raises(ConfigError, match=r"not hold the weights of timm's 'test_efficientnet'.*classifier"):
+        pretrained_classifier("test_efficientnet", str(weights))
+    encoder, _ = build_image_encoder("test_resnet")
+    save_file({n: t.contiguous() for n, t in encoder.state_dict().items()}, weights)
+    with pytest.raises(
+        ConfigError,
+        match=f"not hold .* timm's 'test_resnet' with its classifier: .* {len(encoder.state_dict())} tensors",
+    ):
+        pretrained_classifier("test_resnet", str(weights))
+    with pytest.raises(ConfigError, match=r"'random' has no classifier"):
+        pretrained_classifier("test_resnet", "random")
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_a_file_that_is_no_state_dict_is_told_in_a_sentence(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"<html>not found</html>" * 100)
+    with pytest.raises(ConfigError, match=f"{path} is no state dict"):
+        pretrained_image_encoder("test_resnet", str(path))
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ConfigError, match=r"list\.pth is no state dict"):
+        pretrained_classifier("test_resnet", str(tmp_path / "list.pth"))
 
 
 def test_a_text_encoder_is_rebuilt_from_its_config(tmp_path: Path) -> None:

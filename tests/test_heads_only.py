@@ -13,9 +13,10 @@ from tiny_training import tiny_config
 from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.checkpoint import load_checkpoint
+from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
 from lowclip_train.class_features import ClassFeatures, ClassNames, read_class_names
 from lowclip_train.class_units import set_class_units
-from lowclip_train.config import ClassNamesConfig, ClassUnitsConfig, TextNoise, TrainConfig
+from lowclip_train.config import TextNoise, TrainConfig
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.heads_only import NamedClasses
 from lowclip_train.model import ResidualProjection
@@ -201,23 +202,42 @@ def test_a_class_unit_moves_what_the_classifier_sees_to_its_names() -> None:
     torch.testing.assert_close(projection(photos), before, rtol=1e-4, atol=1e-4)
 
 
-def test_a_run_with_class_units_is_resumed_as_it_was(parent: TrainConfig, tmp_path: Path) -> None:
-    with_names = _with_classes(parent, tmp_path)
+def _with_units(config: TrainConfig, folder: Path) -> tuple[TrainConfig, int]:
+    """A unit for each class beside the eight hidden units there are; and how many classes that is."""
+    with_names = _with_classes(config, folder)
     assert with_names.class_names
     count = pretrained_classifier("test_efficientnet", with_names.class_names.image_weights).out_features
     units = ClassUnitsConfig(
         names=with_names.class_names.names, image_weights=with_names.class_names.image_weights
     )
-    towers = replace(parent.towers, projection_hidden=8 + count)
-    schedule = replace(parent.schedule, ema_decay=0.5)
-    config = replace(parent, class_units=units, towers=towers, schedule=schedule)
+    towers = replace(config.towers, projection_hidden=8 + count)
+    return replace(config, class_units=units, towers=towers), count
+
+
+def test_a_run_with_class_units_is_resumed_as_it_was(parent: TrainConfig, tmp_path: Path) -> None:
+    config, count = _with_units(parent, tmp_path)
+    config = replace(config, schedule=replace(parent.schedule, ema_decay=0.5))
     whole = train(config, tmp_path / "whole")
     train(config, tmp_path / "cut", max_steps=3)
     resumed = train(config, tmp_path / "cut")
     assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
     assert load_checkpoint(whole).model.config.projection_hidden == 8 + count
     with pytest.raises(ConfigError, match=rf"the classes need {count} hidden units"):
-        prepare_run(replace(config, towers=replace(towers, projection_hidden=9)), tmp_path / "narrow")
+        prepare_run(replace(config, towers=replace(config.towers, projection_hidden=9)), tmp_path / "narrow")
+
+
+def test_class_units_take_no_units_that_are_trained(parent: TrainConfig, tmp_path: Path) -> None:
+    """The last of the units that a checkpoint trained would be overwritten, and what they knew be lost."""
+    checkpoint = train(parent, tmp_path / "second")
+    config, count = _with_units(parent, tmp_path)
+    for hidden in (count, count + 7):  # all eight and one of the trained units would be among the classes'
+        towers = replace(config.towers, checkpoint=str(checkpoint), projection_hidden=hidden)
+        with pytest.raises(
+            ConfigError, match=rf"trained already; set towers\.projection_hidden to {count + 8}"
+        ):
+            prepare_run(replace(config, towers=towers), tmp_path / "run")
+    towers = replace(towers, projection_hidden=count + 8)
+    prepare_run(replace(config, towers=towers), tmp_path / "run")
 
 
 def test_a_branch_grows_and_what_it_knew_stays(parent: TrainConfig, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Models against datasets on tiny ones: every cell, what is in-domain, and the tables."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from lowclip_runtime.evaluate import evaluate
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.cli import main
-from lowclip_train.dataset import write_dataset
+from lowclip_train.dataset import read_dataset, write_dataset, write_extracted
 from lowclip_train.evaluate import TorchEmbedder, evaluate_checkpoint
 from lowclip_train.matrix import as_markdown, distinct_names, measure_matrix
 from lowclip_train.measured_model import MeasuredModel, open_model
@@ -59,6 +60,23 @@ def test_every_model_meets_every_dataset_and_language(models: list[Path], datase
     pairs = [Pair(f"{name}-val.png", name, "tr", "val") for name in ("red", "green", "blue")]
     alone = evaluate_checkpoint(load_checkpoint(models[0]), pairs, datasets[0].parent / "pictures")
     assert of["checkpoint", "others", "tr"]["text_to_image"] == alone["text_to_image"]
+
+
+def test_images_inside_of_a_dataset_are_found(
+    models: list[Path], datasets: list[Path], tmp_path: Path
+) -> None:
+    """As `prepare webdataset` and `prepare parquet` write them; their manifest names the folder `images`."""
+    read = read_dataset(datasets[1])
+
+    def extract(images: Path) -> list[Pair]:
+        for pair in read.pairs:
+            shutil.copy(read.image_path(pair.image), images)
+        return read.pairs
+
+    write_extracted(tmp_path / "inside", "inside", extract)
+    (inside,) = measure_matrix(models[:1], [tmp_path / "inside"], split="val")["cells"]
+    (beside,) = measure_matrix(models[:1], datasets[1:], split="val")["cells"]
+    assert inside == {**beside, "dataset": "inside"}
 
 
 def test_markdown_has_a_table_a_direction_and_bold_for_in_domain() -> None:

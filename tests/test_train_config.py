@@ -8,7 +8,7 @@ from tiny_checkpoint import write_tiny_checkpoint
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_train.config import load_config
-from lowclip_train.shipped_recipe import CONFIGS
+from lowclip_train.shipped_recipe import CLASS_NAMES, CONFIGS
 
 _GOOD = """
 name = "n"
@@ -50,6 +50,10 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         ("[schedule]\nprecision = 'fp8'\n", "one of 'fp32', 'bf16', 'fp16'"),
         ("[objective]\nhardness = -1\n", "hardness must be 0 or more"),
         ("[objective]\nhardness = 1\nloss = 'siglip'\n", "0 unless loss is 'info_nce'"),
+        (
+            "[[stages]]\ntrain = 'heads'\nepochs = 1\n[distillation]\nteacher = 'e5'\n",
+            "distillation moves the text encoder, which no stage trains",
+        ),
         ("[augment]\ncrop_min_area = 1.5\n", "crop_min_area"),
         ("[text]\nlowercase = 'turkish'\n", "one of 'none', 'azerbaijani'"),
     ],
@@ -58,6 +62,46 @@ def test_values_are_checked(tmp_path: Path, addition: str, reason: str) -> None:
     (tmp_path / "c.toml").write_text(_GOOD + addition, "utf-8")
     with pytest.raises(ConfigError, match=reason):
         load_config(tmp_path / "c.toml")
+
+
+_CLASSES = """
+name = "n"
+licence = "l"
+[towers]
+image_encoder = "resnet50"
+image_frozen_stages = -1
+text_encoder = "bert-base-multilingual-cased"
+[[sources]]
+dataset = "data"
+[[stages]]
+train = "heads"
+epochs = 1
+[schedule]
+image_views = 1
+[PART]
+names = "names.tsv"
+image_weights = "weights.pth"
+"""
+
+
+@pytest.mark.parametrize("part", ["class_names", "class_units"])
+def test_files_of_classes_are_those_beside_the_config(tmp_path: Path, part: str) -> None:
+    config = tmp_path / "c.toml"
+    config.write_text(_CLASSES.replace("PART", part), "utf-8")
+    with pytest.raises(ConfigError, match=rf"{part}\.names is 'names.tsv', .*{tmp_path}/names\.tsv"):
+        load_config(config)
+    (tmp_path / "names.tsv").touch()
+    with pytest.raises(ConfigError, match=rf"{part}\.image_weights is 'weights.pth', .* hub"):
+        load_config(config)
+    (tmp_path / "weights.pth").touch()
+    found = getattr(load_config(config), part)
+    assert found.names == str(tmp_path / "names.tsv")
+    assert found.image_weights == str(tmp_path / "weights.pth")
+    config.write_text(_CLASSES.replace("PART", part).replace("weights.pth", "hub"), "utf-8")
+    assert getattr(load_config(config), part).image_weights == "hub"
+    config.write_text(_CLASSES.replace("PART", part).replace("weights.pth", "random"), "utf-8")
+    with pytest.raises(ConfigError, match=rf"{part}: .*'random': .* knows no class"):
+        load_config(config)
 
 
 def test_not_toml_and_not_there(tmp_path: Path) -> None:
@@ -71,6 +115,8 @@ def test_not_toml_and_not_there(tmp_path: Path) -> None:
 def test_the_shipped_configs_load_each_from_the_run_before(tmp_path: Path) -> None:
     configs = Path(__file__).parent.parent / "lowclip_train" / "configs"
     first, *later = [shutil.copy(configs / name, tmp_path) for name in CONFIGS]
+    for name in (CLASS_NAMES, "efficientnet-lite0.pth"):
+        (tmp_path / name).touch()
     towers = load_config(first).towers
     assert (towers.image_encoder, towers.dims) == ("tf_efficientnet_lite0", 256)
     for path, run in zip(later, CONFIGS.values(), strict=False):

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_training import COLOURS, tiny_config
 
 from lowclip_runtime.errors import CheckpointError, ConfigError, LowClipError
 from lowclip_runtime.pairs import read_pairs
 from lowclip_train import objective
 from lowclip_train.checkpoint import load_checkpoint
-from lowclip_train.config import ObjectiveConfig, TrainConfig
+from lowclip_train.config import Augment, ObjectiveConfig, TrainConfig
+from lowclip_train.encoders import build_image_encoder
 from lowclip_train.evaluate import evaluate_checkpoint
 from lowclip_train.run import prepare_run
 from lowclip_train.trainer import train, train_step
@@ -24,6 +25,11 @@ from lowclip_train.trainer import train, train_step
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "checkpoint" / "model.safetensors")
+
+
+def _on_cached_views(config: TrainConfig, frozen_stages: int) -> TrainConfig:
+    towers = replace(config.towers, image_frozen_stages=frozen_stages)
+    return replace(config, towers=towers, schedule=replace(config.schedule, image_views=2))
 
 
 def test_eight_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
@@ -37,12 +43,12 @@ def test_eight_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
     assert figures["text_to_image"]["R@1"] >= 0.9
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path: Path, cached: bool) -> None:
+@pytest.mark.parametrize("cached_stages", [0, 2, -1])
+def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path: Path, cached_stages: int) -> None:
+    """The features of a whole encoder, -1, are pooled: (N, C)."""
     config = tiny_config(tmp_path)
-    if cached:
-        towers = replace(config.towers, image_frozen_stages=2)
-        config = replace(config, towers=towers, schedule=replace(config.schedule, image_views=2))
+    if cached_stages:
+        config = _on_cached_views(config, cached_stages)
     train(config, tmp_path / "whole")
     for leave_off_after in (1, 3, 4):  # within an epoch, within the next, at its end
         train(config, tmp_path / "resumed", max_steps=leave_off_after)
@@ -51,6 +57,24 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path: Path,
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     fresh = prepare_run(config, tmp_path / "fresh").model.state_dict()
     assert any(not torch.equal(whole[name], fresh[name]) for name in whole)
+
+
+def test_plain_images_are_cached_once_whatever_the_seed(tmp_path: Path) -> None:
+    """Those of the val split always are plain, those of the train split where no augmentation changes them."""
+    config = _on_cached_views(tiny_config(tmp_path), 2)
+    weights = build_image_encoder("test_efficientnet")[0].state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, tmp_path / "w.safetensors")
+    config = replace(config, towers=replace(config.towers, image_weights=str(tmp_path / "w.safetensors")))
+    still = replace(config, augment=Augment(crop_min_area=1.0, flip=False, color_jitter=0.0))
+    seeds = [replace(still, schedule=replace(still.schedule, seed=seed)) for seed in (0, 1)]
+    rows = list(range(8))
+    batches = [prepare_run(c, tmp_path / "run").inputs.training_batch(rows, 0) for c in seeds]
+    caches = tmp_path / "run/cache"
+    assert torch.equal(*batches) and len(list(caches.glob("image-*.npy"))) == 2
+    augmented = prepare_run(config, tmp_path / "run")
+    assert len(list(caches.glob("image-*.npy"))) == 3
+    assert not torch.equal(augmented.inputs.training_batch(rows, 0), batches[0])
+    assert torch.equal(augmented.inputs.clean_batch(rows), batches[0])
 
 
 def test_a_killed_run_resumes(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_training import tiny_config
 
+from lowclip_runtime.errors import ConfigError
 from lowclip_train.progress import ProgressReport
 from lowclip_train.scalar_log import ScalarLog
 from lowclip_train.trainer import train
@@ -52,6 +54,17 @@ def test_curves_of_a_resumed_run_are_those_of_an_uninterrupted_one(tmp_path: Pat
     assert curves["whole"] == curves["resumed"]
     assert [step for step, _ in curves["whole"]["train/contrastive"]] == [1, 2, 3, 4]
     assert [step for step, _ in curves["whole"]["val/az/text_to_image/mAP"]] == [2, 4]
+
+
+def test_a_run_without_tensorboard_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path, tensorboard=True)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # what an import of it then raises
+    monkeypatch.setattr("lowclip_train.trainer.prepare_run", lambda *_: pytest.fail("the data were read"))
+    with pytest.raises(ConfigError, match=r"pip install 'lowclip\[tensorboard\]'"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_steps_that_a_kill_lost_are_not_drawn_twice(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""The base run of the ablation and its rows: each changes one thing of the base's config, and says which."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lowclip_train.config import Augment, ObjectiveConfig, TextNoise, TrainConfig
+from lowclip_train.schedule import Stage
+
+BASE = "base"
+BOTH, ENGLISH = "both", "english"  # the datasets, side by side
+
+
+@dataclass(frozen=True)
+class Row:
+    """One change.
+
+    Attributes:
+        what: in words, to be read as "base, but …".
+        change: of the base's config, given the shipped model's that the base was made from.
+    """
+
+    what: str
+    change: Callable[[TrainConfig, TrainConfig], TrainConfig]
+
+
+def base_config(shipped: TrainConfig, data: Path, passes: int) -> TrainConfig:
+    """The shipped model's first run made short and plain.
+
+    Photos and their captions only, as they are; photos come from one cache. The text teacher stays.
+    """
+    return replace(
+        shipped,
+        name="ablation",
+        sources=(replace(shipped.sources[0], dataset=str(data / BOTH), share=1.0),),
+        augment=Augment(crop_min_area=1.0, flip=False, color_jitter=0.0),
+        text_noise=TextNoise(),
+        distillation=shipped.distillation and replace(shipped.distillation, parallel=()),
+        schedule=replace(shipped.schedule, epochs=passes, image_views=1),
+    )
+
+
+def _augmented(base: TrainConfig, shipped: TrainConfig) -> TrainConfig:
+    """A new view in each pass; as it is seen once, keeping it would gain nothing."""
+    return replace(base, augment=shipped.augment, schedule=replace(base.schedule, image_views=0))
+
+
+def _attention(base: TrainConfig, shipped: TrainConfig) -> TrainConfig:
+    """The paper's two stages, in as many passes together."""
+    passes = base.schedule.epochs
+    stages = Stage(train="heads", epochs=1), Stage(train="attention", epochs=passes - 1)
+    return replace(base, stages=stages)
+
+
+def _english(base: TrainConfig, shipped: TrainConfig) -> TrainConfig:
+    (source,) = base.sources
+    return replace(base, sources=(replace(source, dataset=str(Path(source.dataset).with_name(ENGLISH))),))
+
+
+def _layers(base: TrainConfig, layers: tuple[int, ...]) -> TrainConfig:
+    return replace(base, towers=replace(base.towers, text_layers=layers))
+
+
+def _with_loss(base: TrainConfig, objective: ObjectiveConfig) -> TrainConfig:
+    return replace(base, objective=objective)
+
+
+def _another_seed(base: TrainConfig, shipped: TrainConfig) -> TrainConfig:
+    return replace(base, schedule=replace(base.schedule, seed=base.schedule.seed + 1))
+
+
+ROWS: dict[str, Row] = {
+    "another-seed": Row("another seed: what chance alone changes", _another_seed),
+    "augmentation": Row("a random view of each photo in each pass", _augmented),
+    "attention": Row("heads alone in the first pass, then heads and attention, in place of all", _attention),
+    "english-only": Row("the English captions alone, not their Azerbaijani translations", _english),
+    "typed-captions": Row(
+        "captions typed without diacritics (0.35) or with an error (0.1)",
+        lambda base, _: replace(
+            base, text_noise=TextNoise(no_diacritics_probability=0.35, typo_probability=0.1)
+        ),
+    ),
+    "siglip": Row(
+        "SigLIP in place of InfoNCE", lambda base, _: _with_loss(base, ObjectiveConfig(loss="siglip"))
+    ),
+    "soft-target": Row(
+        "soft targets in place of InfoNCE",
+        lambda base, _: _with_loss(base, ObjectiveConfig(loss="soft_target")),
+    ),
+    "no-teacher": Row("no text teacher", lambda base, _: replace(base, distillation=None)),
+    "half-depth": Row(
+        "every second layer of the text encoder only",
+        lambda base, _: _layers(base, base.towers.text_layers[::2]),
+    ),
+    "full-depth": Row("all layers of the teacher in the text encoder", lambda base, _: _layers(base, ())),
+}

@@ -1,0 +1,57 @@
+"""Arrays that take long to compute and never change: kept on disk as float16, known by all that they follow from."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from lowclip_runtime.files import whole_file
+
+_PART = 2048  # texts: half a minute's work of a small encoder on two slow cores
+
+
+def kept(
+    folder: Path, name: str, key: Sequence[Any], compute: Callable[[], NDArray[np.floating[Any]]]
+) -> NDArray[np.float16]:
+    """What `compute` gives, or gave when `folder` was last asked for `name` of this very `key` (JSON values)."""
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    path = folder / f"{name}-{digest[:16]}.npy"
+    if not path.is_file():
+        array = compute().astype(np.float16)
+        with whole_file(path) as work, work.open("wb") as file:
+            np.save(file, array)
+    return cast(NDArray[np.float16], np.load(path))
+
+
+def kept_texts(
+    folder: Path,
+    name: str,
+    key: Sequence[Any],
+    token_ids: Sequence[Sequence[int]],
+    encode: Callable[[Sequence[Sequence[int]]], NDArray[np.floating[Any]]],
+) -> NDArray[np.float16]:
+    """What `encode` makes of texts, given by their token ids: (T, C); part by part, so that a kill costs one part.
+
+    Args:
+        key: what decides beside the token ids, such as the weights.
+    """
+    parts = [list(map(list, token_ids[i : i + _PART])) for i in range(0, len(token_ids), _PART)]
+    bar = tqdm(parts, name, unit=f"{_PART} texts", mininterval=5, disable=None)
+    return np.concatenate([kept(folder, name, [*key, part], partial(encode, part)) for part in bar])
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Hex digest of the names, types, shapes and values of a module's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

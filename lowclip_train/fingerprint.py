@@ -1,0 +1,53 @@
+"""What makes a run this very run: its config, and the content of all that the config names.
+
+Every step follows from these, so a state is resumed under the same ones only; each is known by itself, so that the one
+that was changed can be named.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lowclip_runtime.files import sha256_of
+from lowclip_runtime.schema import dumps, to_dict
+from lowclip_train.augment import identity
+from lowclip_train.config import TrainConfig
+from lowclip_train.dataset import Dataset
+from lowclip_train.translation.model_identity import folder_identity
+
+CONFIG = "config"
+Fingerprint = Mapping[str, str]  # `config`, or the path of a file or model folder → hash of its content
+
+
+def fingerprint(config: TrainConfig, datasets: Sequence[Dataset]) -> Fingerprint:
+    """Of a run on these datasets, which are those that the config names."""
+    described = dumps({**to_dict(config), "augment": identity(config.augment)})
+    found = {CONFIG: hashlib.sha256(described.encode()).hexdigest()}
+    for dataset in datasets:
+        found[str(dataset.folder / "pairs.tsv")] = dataset.manifest.pairs_sha256
+        found[str(dataset.folder / "images.sha256")] = dataset.manifest.images_sha256
+    for path in dict.fromkeys(map(Path, filter(None, _named(config)))):
+        if path.is_dir():
+            found[str(path)] = folder_identity(path)
+        elif path.is_file():  # else a hub's name, or none
+            found[str(path)] = sha256_of(path)
+    return found
+
+
+def changed(before: Any, now: Fingerprint) -> str | None:
+    """What of `now` is not as it was, from a saved fingerprint; None where all is the same."""
+    saved = before if isinstance(before, dict) else {}  # the first states held one hash of everything
+    return next((what for what in {**now, **saved} if saved.get(what) != now.get(what)), None)
+
+
+def _named(config: TrainConfig) -> Iterator[str]:
+    yield config.towers.checkpoint and str(
+        Path(config.towers.checkpoint) / "manifest.json"
+    )  # it has the others' hashes
+    yield from (config.towers.image_weights, config.towers.text_encoder, *config.towers.vocabulary_corpora)
+    if config.distillation:
+        yield from (config.distillation.teacher, *config.distillation.parallel)
+    for of_classes in (config.class_names, config.class_units):
+        if of_classes:
+            yield from (of_classes.names, of_classes.image_weights)
