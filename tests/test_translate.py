@@ -16,6 +16,7 @@ from tiny_translators import (
     convert_to_ctranslate2,
     translated,
     write_m2m100,
+    write_madlad,
     write_marian,
 )
 
@@ -136,6 +137,19 @@ def test_what_was_translated_once_is_not_again(tmp_path: Path, nllb: Path) -> No
         assert translate(CHOSEN, nllb, tmp_path, **other)[0].forward.from_cache == 0
 
 
+def test_a_caption_of_too_many_tokens_is_dropped_whatever_the_cache_knows(tmp_path: Path, nllb: Path) -> None:
+    captions = [*CHOSEN[:3], " ".join(CAPTIONS[:4])]
+    translate(captions, nllb, tmp_path)
+    first, found = translate(captions, nllb, tmp_path / "fresh", max_tokens=6)
+    assert set(found) == set(CHOSEN[:3]) and first.dropped_by_reason == {"source too long": 1}
+    again, same = translate(captions, nllb, tmp_path, max_tokens=6)
+    assert same == found and again.dropped == first.dropped
+    for report in (again, translate(captions, nllb, tmp_path / "fresh", max_tokens=6)[0]):
+        assert (report.forward.from_cache, report.forward.translated_now) == (3, 0)
+    longer, found = translate(captions, nllb, tmp_path / "fresh")
+    assert set(found) == set(captions) and longer.forward.translated_now == 1
+
+
 def test_back_translation_drops_what_comes_back_otherwise(tmp_path: Path, nllb: Path) -> None:
     encoder = write_text_encoder(tmp_path / "e5")
     options = {"back_model": str(nllb), "encoder": str(encoder), "min_similarity": 0.999}
@@ -151,6 +165,19 @@ def test_back_translation_drops_what_comes_back_otherwise(tmp_path: Path, nllb: 
     assert report.similarity_percentiles is not None and report.similarity_percentiles["p1"] < 0.999
     lenient, found = translate(CHOSEN, nllb, tmp_path / "run", **{**options, "min_similarity": -1.0})
     assert len(found) == len(CHOSEN) and lenient.back is not None and lenient.back.translated_now == 0
+
+
+def test_a_model_that_is_told_its_target_only_translates_back(tmp_path: Path) -> None:
+    """M2M100's codes are spelt like MADLAD's, which has none for the source."""
+    there, back = write_m2m100(tmp_path / "m2m100"), write_madlad(tmp_path / "madlad")
+    encoder = write_text_encoder(tmp_path / "e5")
+    options = {"back_model": str(back), "encoder": str(encoder), "min_similarity": 0.999}
+    report, found = translate(CHOSEN, there, tmp_path / "run", **options)
+    assert found == {c: translated(c) for c in CHOSEN if MISTAKEN[0] not in c}
+    assert report.back is not None
+    assert (report.back.family, report.back.source_code, report.back.target_code) == ("MADLAD", None, "en")
+    report, again = translate(CHOSEN, back, tmp_path / "both ways", **options)
+    assert again == found and report.forward.source_code is None
 
 
 def test_odd_sentences_are_translated_or_dropped_with_a_reason(

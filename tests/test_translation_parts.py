@@ -8,6 +8,7 @@ from tiny_translators import (
     MarianTokenizer,
     NllbTokenizer,
     untaught_m2m100_tokenizer,
+    untaught_madlad_tokenizer,
     untaught_marian_tokenizer,
 )
 
@@ -16,7 +17,7 @@ from lowclip_train.translation.batches import batches, bucket, max_new_tokens
 from lowclip_train.translation.cache import Translation, TranslationCache, cache_key
 from lowclip_train.translation.config import TranslationConfig
 from lowclip_train.translation.guards import bad_source, bad_translation, longest_run
-from lowclip_train.translation.language_codes import LanguageCodes, choose_codes
+from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_codes
 from lowclip_train.translation.model_identity import folder_identity
 
 
@@ -182,6 +183,21 @@ def test_marian_codes(tmp_path: Path) -> None:
         choose_codes(pair, "m", ("en", "az"), (None, "azj_Latn"))
     with pytest.raises(ConfigError, match="target language 'az', not 'tr'"):
         choose_codes(pair, "m", ("en", "tr"), (None, None))
+
+
+def test_codes_for_the_way_back_are_those_that_the_model_can_be_told(tmp_path: Path) -> None:
+    assert known_codes(NllbTokenizer(), ("azj_Latn", "eng_Latn")) == ("azj_Latn", "eng_Latn")
+    assert known_codes(NllbTokenizer(), ("az", None)) == (None, None)
+    madlad = untaught_madlad_tokenizer()
+    assert known_codes(madlad, ("az", "en")) == (None, "en")
+    assert choose_codes(madlad, "m", ("az", "en"), (None, "en")) == LanguageCodes(
+        family="MADLAD", target="en", source_prefix="<2en>"
+    )
+    with pytest.raises(ConfigError, match="told its target only; leave --source-code az out"):
+        choose_codes(madlad, "m", ("az", "en"), ("az", "en"))
+    many = _marian(tmp_path / "many", ">>aze_Latn<<", ">>eng<<")
+    assert known_codes(many, ("aze_Latn", "eng")) == (None, "eng")
+    assert known_codes(_marian(tmp_path / "pair"), ("aze_Latn", "eng")) == (None, None)
 
 
 def test_config_tells_all_problems_at_once() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_train.torchvision_repair import import_torchvision
-from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_code
+from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_codes
 
 import_torchvision()  # before transformers, which imports it
 
@@ -19,7 +19,7 @@ class CodedTokenizer:
         model: hub name or local folder.
         languages: `lang` of source and target.
         asked: codes that were asked for.
-        strict: without it, codes that this model does not have are forgotten, not refused.
+        strict: without it, codes that this model cannot be told are forgotten, not refused.
 
     Raises:
         ConfigError: no tokenizer can be loaded, or the model lacks a language.
@@ -30,7 +30,7 @@ class CodedTokenizer:
     ) -> None:
         self.own = _load(model)
         if not strict:
-            asked = known_code(self.own, asked[0]), known_code(self.own, asked[1])
+            asked = known_codes(self.own, asked)
         self.codes: LanguageCodes = choose_codes(self.own, model, languages, asked)
         if self.codes.source is not None:
             self.own.src_lang = self.codes.source

@@ -35,23 +35,26 @@ class Translated:
 def translate_sentences(
     sentences: Sequence[str], engine: Engine, config: TranslationConfig, cache: TranslationCache
 ) -> Translated:
-    """Translate `sentences`, which are distinct; the order of the result is theirs, however they were batched."""
+    """Translate `sentences`, which are distinct; the order of the result is theirs, however they were batched.
+
+    Whether one is too long is asked first and never cached: a run with a larger limit may have translated it.
+    """
     keys = _keys(sentences, engine, config)
-    known = {s: cached for s in sentences if (cached := cache.get(keys[s])) is not None}
     token_ids = dict(zip(sentences, engine.tokenizer.token_ids(sentences), strict=True)) if sentences else {}
     longest = min(config.max_tokens, engine.positions - 2)
-    fresh = {s: Translation("", TOO_LONG) for s in sentences if len(token_ids[s]) > longest}
-    todo = [s for s in sentences if s not in known and s not in fresh]
+    fit = [s for s in sentences if len(token_ids[s]) <= longest]
+    known = {s: cached for s in fit if (cached := cache.get(keys[s])) is not None}
+    todo = [s for s in fit if s not in known]
+    found = {**dict.fromkeys(sentences, Translation("", TOO_LONG)), **known}
     started = time.monotonic()
     progress = _Progress(len(todo), f"{config.source}→{config.target}")
     for positions in batches([len(token_ids[s]) for s in todo], config.batch_tokens):
         batch = [todo[i] for i in positions]
         done = _generate([token_ids[s] for s in batch], engine, config)
         cache.append([(keys[s], s, translation) for s, translation in zip(batch, done, strict=True)])
-        fresh.update(zip(batch, done, strict=True))
+        found.update(zip(batch, done, strict=True))
         progress.add(len(batch))
     progress.close()
-    found = {s: known[s] if s in known else fresh[s] for s in sentences}
     return Translated(
         by_sentence=found, from_cache=len(known), now=len(todo), seconds=time.monotonic() - started
     )
