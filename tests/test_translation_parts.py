@@ -1,6 +1,8 @@
 """What a translation run is made of: batches, guards, the cache, language codes, the config."""
 
+import contextlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,46 @@ def test_cache_leaves_other_files_alone_and_has_one_writer(tmp_path: Path) -> No
         TranslationCache(tmp_path / "c.jsonl")
     with TranslationCache(tmp_path / "c.jsonl") as cache:
         assert len(cache) == 0
+
+
+def test_of_caches_opened_at_once_one_is_written_and_kept(tmp_path: Path) -> None:
+    for turn in range(20):
+        path = tmp_path / f"{turn}.jsonl"
+        held = _opened_at_once(path, 8)
+        assert held, "no one got it"
+        for i, cache in enumerate(held):
+            cache.append([(f"k{i}", "s", Translation("t"))])
+        assert len(held) == 1, "two wrote at once"
+        held[0].__exit__(None, None, None)
+        with TranslationCache(path) as cache:
+            assert cache.get("k0") == Translation("t") and cache.damaged_lines == 0
+
+
+def _opened_at_once(path: Path, count: int) -> list[TranslationCache]:
+    barrier, held = threading.Barrier(count), []
+
+    def open_one() -> None:
+        barrier.wait()
+        with contextlib.suppress(InputError):
+            held.append(TranslationCache(path))
+
+    threads = [threading.Thread(target=open_one) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return held
+
+
+def test_a_cache_killed_before_its_header_was_whole_is_begun_anew(tmp_path: Path) -> None:
+    with TranslationCache(tmp_path / "c.jsonl"):
+        header = (tmp_path / "c.jsonl").read_bytes()
+    for cut in range(len(header)):
+        (tmp_path / "c.jsonl").write_bytes(header[:cut])
+        with TranslationCache(tmp_path / "c.jsonl") as cache:
+            cache.append([("k", "s", Translation("t"))])
+        with TranslationCache(tmp_path / "c.jsonl") as cache:
+            assert cache.get("k") == Translation("t") and cache.damaged_lines == 0
 
 
 def test_keys_differ_by_all_that_matters() -> None:
