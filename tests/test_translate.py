@@ -227,11 +227,37 @@ def test_refusals_are_one_sentence(tmp_path: Path, nllb: Path) -> None:
             "beams must be 1 or more",
         ),
         ((out, "--model", nllb, *languages, "--device", "cuda:7"), "pass --device cpu"),
-        ((out, "--model", nllb, *languages, "--cache", pairs), "not a translation cache"),
-        ((pairs, "--model", nllb, *languages), "would replace the pairs"),
         ((tmp_path, "--model", nllb, *languages), "is a folder"),
     ):
         result = run(pairs, *arguments)
         assert result.exit_code == 1 and told in result.output, result.output
         assert "Traceback" not in result.output and not out.exists()
     assert read_pairs(pairs) == [Pair("0.jpg", "red dog", "en", "train", "0#0")]
+
+
+def test_no_file_is_written_over_that_is_not_the_runs_own(tmp_path: Path, nllb: Path) -> None:
+    pairs, out, notes = pairs_of(["red dog"], tmp_path / "p.tsv"), tmp_path / "o.tsv", tmp_path / "notes"
+    report = tmp_path / "o.report.json"
+    report.write_text('{"forward": 1, "mine": 2}', "utf-8")
+    notes.write_text("mine", "utf-8")
+    (tmp_path / "linked.tsv").symlink_to(pairs)
+    before = {path: path.read_bytes() for path in (pairs, report, notes)}
+    for arguments, told in (
+        ((pairs,), f"pairs and OUT would both be {pairs}"),
+        ((tmp_path / "linked.tsv",), f"pairs and OUT would both be {pairs}"),
+        ((tmp_path / "new.tsv", "--cache", pairs), f"pairs and the cache would both be {pairs}"),
+        ((tmp_path / "new.tsv", "--cache", notes), f"{notes} is not a translation cache"),
+        ((tmp_path / "new.tsv", "--cache", tmp_path / "new.tsv"), "OUT and the cache would both be"),
+        (
+            (tmp_path / "new.tsv", "--cache", tmp_path / "new.report.json"),
+            "its report and the cache would both",
+        ),
+        ((out,), f"would replace {report}, which is no report of o.tsv"),
+    ):
+        result = run(pairs, *arguments, "--model", nllb, "--from", "en", "--to", "az", "--overwrite")
+        assert result.exit_code == 1 and told in result.output, result.output
+        assert {path: path.read_bytes() for path in before} == before and not out.exists()
+    report.unlink()
+    for _ in range(2):  # its own report and cache are no others'
+        assert run(pairs, out, "--model", nllb, "--from", "en", "--to", "az", "--overwrite").exit_code == 0
+    assert "already_translated" in report.read_text("utf-8")
