@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lowclip_runtime.errors import ConfigError
+from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_codes
 
@@ -67,18 +68,14 @@ class CodedTokenizer:
 
 
 def _load(model: str) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(model)
-    except ImportError as error:
-        raise ConfigError(
-            f"the tokenizer of {model!r} needs sentencepiece; run: pip install 'lowclip[translate]'"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"no tokenizer could be loaded from {model!r} ({_first_line(error)}); give a hub name or a folder "
-            "with the tokenizer's files (ct2-transformers-converter copies them with --copy_files)"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
+    advice = (
+        "give a hub name or a folder with the tokenizer's files (ct2-transformers-converter copies them with "
+        "--copy_files)"
+    )
+    with told_in_one_sentence(f"no tokenizer could be loaded from {model!r}", advice):
+        try:
+            return AutoTokenizer.from_pretrained(model)
+        except ImportError as error:
+            raise ConfigError(
+                f"the tokenizer of {model!r} needs sentencepiece; run: pip install 'lowclip[translate]'"
+            ) from error

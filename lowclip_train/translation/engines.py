@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import torch
 
 from lowclip_runtime.cores import available_cores
-from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.errors import ConfigError, first_line
 from lowclip_runtime.text import pad
+from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 from lowclip_train.translation.cache import Translation
 from lowclip_train.translation.coded_tokenizer import CodedTokenizer
@@ -131,13 +132,9 @@ def _problem(unfinished: bool, unknown: bool) -> str:
 
 
 def _seq2seq(model: str, device: str) -> Any:
-    try:
+    advice = "give the hub name or folder of a translation model such as facebook/nllb-200-distilled-600M"
+    with told_in_one_sentence(f"no seq2seq model could be loaded from {model!r}", advice):
         loaded = AutoModelForSeq2SeqLM.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"no seq2seq model could be loaded from {model!r} ({str(error).splitlines()[0]}); give the hub name or "
-            "folder of a translation model such as facebook/nllb-200-distilled-600M"
-        ) from error
     try:
         return (loaded.float() if device == "cpu" else loaded.to(device)).eval()
     except (RuntimeError, AssertionError) as error:
@@ -170,14 +167,12 @@ def _ctranslate2(model: str, device: str) -> Any:
         if kind != "cpu":
             raise _no_device(device, error) from error
         raise ConfigError(
-            f"{model!r} is not a model that CTranslate2 can translate with ({error})"
+            f"{model!r} is not a model that CTranslate2 can translate with ({first_line(error)})"
         ) from error
 
 
 def _no_device(device: str, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"the device {device!r} cannot be used ({str(error).splitlines()[0]}); pass --device cpu"
-    )
+    return ConfigError(f"the device {device!r} cannot be used ({first_line(error)}); pass --device cpu")
 
 
 def _check_vocabulary(folder: Path, tokenizer: CodedTokenizer) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lowclip_runtime.errors import ConfigError, first_line
 from lowclip_train.progress import say
 from lowclip_train.translation.batches import batches, bucket, max_new_tokens
 from lowclip_train.translation.cache import Translation, TranslationCache, cache_key
@@ -69,8 +70,22 @@ def _keys(sentences: Sequence[str], engine: Engine, config: TranslationConfig) -
 def _generate(
     token_ids: Sequence[Sequence[int]], engine: Engine, config: TranslationConfig
 ) -> list[Translation]:
+    """Translate one batch.
+
+    Raises:
+        ConfigError: the device has too little memory for it.
+    """
     limit = max_new_tokens(bucket(len(token_ids[0])))  # a batch is of one bucket
-    return engine.generate(token_ids, config.beams, min(limit, engine.positions - 1))
+    try:
+        return engine.generate(token_ids, config.beams, min(limit, engine.positions - 1))
+    except RuntimeError as error:  # CTranslate2 has no class of its own for it
+        if "out of memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"{config.device} has too little memory for {len(token_ids)} sentences of up to {len(token_ids[0])} tokens "
+            f"({first_line(error)}); lower --batch-tokens, which is {config.batch_tokens}, or --beams, then run it "
+            "again: what is translated is kept"
+        ) from error
 
 
 class _Progress:
