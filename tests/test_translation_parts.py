@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tiny_translators import (
+    MarianConfig,
     MarianTokenizer,
     NllbTokenizer,
     untaught_m2m100_tokenizer,
@@ -17,6 +18,7 @@ from tiny_translators import (
 from lowclip_runtime.errors import ConfigError, InputError
 from lowclip_train.translation.batches import batches, bucket, max_new_tokens
 from lowclip_train.translation.cache import Translation, TranslationCache, cache_key
+from lowclip_train.translation.coded_tokenizer import CodedTokenizer
 from lowclip_train.translation.config import TranslationConfig
 from lowclip_train.translation.guards import bad_source, bad_translation, longest_run
 from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_codes
@@ -37,6 +39,7 @@ def test_a_batch_is_of_one_bucket_and_within_the_cap() -> None:
 def test_what_is_left_after_a_kill_is_batched_as_before() -> None:
     lengths = [7, 3, 12, 30, 8, 8, 5, 21, 4, 6]
     whole = batches(lengths, 24)
+    assert len(whole) > 3, "else the kill is never between two batches"
     for done in range(len(whole)):
         left = sorted(i for batch in whole[done:] for i in batch)
         again = batches([lengths[i] for i in left], 24)
@@ -225,6 +228,19 @@ def test_marian_codes(tmp_path: Path) -> None:
         choose_codes(pair, "m", ("en", "az"), (None, "azj_Latn"))
     with pytest.raises(ConfigError, match="target language 'az', not 'tr'"):
         choose_codes(pair, "m", ("en", "tr"), (None, None))
+
+
+def test_a_caption_that_begins_like_a_code_is_not_told_to_marian(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    _marian(folder, ">>aze_Latn<<", ">>tur<<").save_pretrained(folder)
+    MarianConfig().save_pretrained(folder)
+    tokenizer = CodedTokenizer(str(folder), ("en", "az"), (None, None), strict=True)
+    plain, coded, odd = map(
+        tokenizer.tokens, tokenizer.token_ids(["red dog", ">>tur<< red dog", ">>red<< red dog"])
+    )
+    assert plain[0] == ">>aze_Latn<<" and plain[1:] == ["▁red", "▁dog", "</s>"]
+    assert coded[0] == ">>aze_Latn<<" and ">>tur<<" not in coded and coded[-3:] == plain[-3:]
+    assert "".join(odd).count("red") == 2 and odd[-3:] == plain[-3:]
 
 
 def test_codes_for_the_way_back_are_those_that_the_model_can_be_told(tmp_path: Path) -> None:

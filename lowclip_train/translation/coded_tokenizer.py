@@ -46,6 +46,10 @@ class CodedTokenizer:
 
     def token_ids(self, sentences: Sequence[str]) -> list[list[int]]:
         """Sentences → unpadded, uncut source ids; `</s>` or a code inside a sentence is text like any other."""
+        if hasattr(
+            self.own, "remove_language_code"
+        ):  # Marian's, which takes `>>…<<` at the very front for a code
+            sentences = [f" {s}" if s.startswith(">>") else s for s in sentences]
         encoded = self.own(list(sentences), truncation=False, verbose=False, split_special_tokens=True)
         return [[*self._prefix, *ids] for ids in encoded["input_ids"]]
 

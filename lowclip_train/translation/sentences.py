@@ -15,7 +15,7 @@ from lowclip_train.translation.config import TranslationConfig
 from lowclip_train.translation.engines import Engine
 
 TOO_LONG = "source too long"
-_GENERATION = 1  # counts up whenever the same settings would give another translation
+_GENERATION = 2  # counts up whenever the same settings would give another translation
 _LINE_EVERY_S = 30.0
 
 
