@@ -11,6 +11,7 @@ from typing import Literal
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
+from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.schedule import Schedule, Stage
 
 
@@ -223,6 +224,7 @@ class TrainConfig:
     schedule: Schedule = field(default_factory=Schedule)
     stages: tuple[Stage, ...] = ()
     distillation: Distillation | None = None
+    dual_teacher: DualTeacherConfig | None = None
     class_names: ClassNamesConfig | None = None
     class_units: ClassUnitsConfig | None = None
 
@@ -299,9 +301,19 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
         teacher=resolve(config.distillation.teacher),
         parallel=tuple(map(resolve, config.distillation.parallel)),
     )
+    dual_teacher = config.dual_teacher and replace(
+        config.dual_teacher, teacher=resolve(config.dual_teacher.teacher)
+    )
     class_names = config.class_names and replace(
         config.class_names,
         names=resolve(config.class_names.names),
         image_weights=resolve(config.class_names.image_weights),
     )
-    return replace(config, towers=towers, sources=sources, distillation=distillation, class_names=class_names)
+    return replace(
+        config,
+        towers=towers,
+        sources=sources,
+        distillation=distillation,
+        dual_teacher=dual_teacher,
+        class_names=class_names,
+    )

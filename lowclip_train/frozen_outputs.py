@@ -114,7 +114,11 @@ def _kept(
     digest = hashlib.sha256("\n".join(described).encode())
     for tensor in encoder.state_dict().values():
         digest.update(tensor.contiguous().cpu().numpy().tobytes())
-    path = folder / f"{name}-{digest.hexdigest()[:16]}.npy"
+    return kept(folder / f"{name}-{digest.hexdigest()[:16]}.npy", compute)
+
+
+def kept(path: Path, compute: Callable[[], NDArray[np.float16]]) -> NDArray[np.float16]:
+    """The array in `path`, computed and written whole where it is not there."""
     if not path.is_file():
         array = compute()
         with whole_file(path) as work, work.open("wb") as file:

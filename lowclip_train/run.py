@@ -23,6 +23,7 @@ from lowclip_train.captions import Caption, CaptionedImage, captioned_images, to
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.distributed import Processes
+from lowclip_train.dual_teacher import teacher_identity
 from lowclip_train.ema import WeightAverage
 from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
@@ -37,6 +38,7 @@ from lowclip_train.schedule import Schedule
 from lowclip_train.stages import PlannedStage, check_stages, plan_stages
 from lowclip_train.starting_model import starting_model
 from lowclip_train.teacher import Teacher
+from lowclip_train.teacher_embeds import TeacherEmbeds
 from lowclip_train.training_state import Resumable
 
 
@@ -62,6 +64,7 @@ class Run:
     val_inputs: ImageInputs | None
     parallel: list[Caption]
     teacher: Teacher | None
+    dual_teacher: TeacherEmbeds | None
     heads: HeadsOnly | None
     lineage: dict[str, Any]
 
@@ -119,6 +122,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
     teacher_texts = [caption.teacher_text for caption in everything]
     distill = config.distillation
+    learned_from = teacher_identity(config.dual_teacher.teacher) if config.dual_teacher else ""
     inputs = _image_inputs(config, split, images, config.schedule.image_views, cache)
     val_inputs = _image_inputs(config, split, val_images, 0, cache) if val_images else None
     if config.heads_only:
@@ -132,7 +136,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         config=config,
         folder=folder,
         processes=processes,
-        fingerprint=_fingerprint(config, datasets, start.lineage),
+        fingerprint=_fingerprint(config, datasets, start.lineage, learned_from),
         model=model,
         objective=objective,
         split=split,
@@ -147,8 +151,9 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         val_inputs=val_inputs,
         parallel=parallel,
         teacher=Teacher(distill, teacher_texts, cache) if distill else None,
+        dual_teacher=_teacher_embeds(config, learned_from, datasets, images, processes.device, cache),
         heads=heads,
-        lineage=_lineage(config, datasets, start.lineage),
+        lineage=_lineage(config, datasets, start.lineage, learned_from),
     )
 
 
@@ -185,6 +190,21 @@ def _parallel_captions(config: TrainConfig, tokenizer: Tokenizer) -> list[Captio
     return captions
 
 
+def _teacher_embeds(
+    config: TrainConfig,
+    identity: str,
+    datasets: Sequence[Dataset],
+    images: Sequence[CaptionedImage],
+    device: torch.device,
+    cache: Path,
+) -> TeacherEmbeds | None:
+    if config.dual_teacher is None:
+        return None
+    hashes = {d.image_path(name): sha256 for d in datasets for name, sha256 in d.image_hashes().items()}
+    of_images = [hashes[image.path] for image in images]
+    return TeacherEmbeds(config.dual_teacher, identity, images, of_images, device, cache)
+
+
 def drawn_count(rows: range, share: float) -> int:
     """How many images of a source one epoch draws."""
     return max(1, round(len(rows) * share))
@@ -217,17 +237,30 @@ def _resumable(
     )
 
 
-def _fingerprint(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> str:
-    """Config, data and the checkpoint to start from decide every step; a state is only resumed under the same ones."""
+def _fingerprint(
+    config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any], learned_from: str
+) -> str:
+    """Config, data, dual teacher and the checkpoint to start from decide every step; none may change under a state."""
     data = [d.manifest.pairs_sha256 for d in datasets]
     described_config = {**to_dict(config), "augment": identity(config.augment)}
-    described = dumps({"config": described_config, "data": data, "parent": start.get("parent")})
-    return hashlib.sha256(described.encode()).hexdigest()
+    if config.dual_teacher is None:  # runs that were begun before there were any go on
+        del described_config["dual_teacher"]
+    described = {"config": described_config, "data": data, "parent": start.get("parent")}
+    if learned_from:
+        described["dual_teacher"] = learned_from
+    return hashlib.sha256(dumps(described).encode()).hexdigest()
 
 
-def _lineage(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> dict[str, Any]:
+def _lineage(
+    config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any], learned_from: str
+) -> dict[str, Any]:
+    teacher = config.dual_teacher and {
+        "name": Path(config.dual_teacher.teacher).name,
+        "identity": learned_from,
+    }
     return {
         **start,
+        **({"dual_teacher": teacher} if teacher else {}),
         **({"stages": to_dict(config.stages)} if config.stages else {}),
         "datasets": {d.manifest.name: to_dict(d.manifest.captions) for d in datasets},
         "pairs_sha256": {d.manifest.name: d.manifest.pairs_sha256 for d in datasets},

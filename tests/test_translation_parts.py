@@ -16,13 +16,13 @@ from tiny_translators import (
 )
 
 from lowclip_runtime.errors import ConfigError, InputError
+from lowclip_train.model_identity import folder_identity
 from lowclip_train.translation.batches import batches, bucket, max_new_tokens
 from lowclip_train.translation.cache import Translation, TranslationCache, cache_key
 from lowclip_train.translation.coded_tokenizer import CodedTokenizer
 from lowclip_train.translation.config import TranslationConfig
 from lowclip_train.translation.guards import bad_source, bad_translation, longest_run
 from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_codes
-from lowclip_train.translation.model_identity import folder_identity
 
 
 def test_a_batch_is_of_one_bucket_and_within_the_cap() -> None:

@@ -13,12 +13,12 @@ import torch
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import ConfigError, first_line
 from lowclip_runtime.text import pad
+from lowclip_train.model_identity import folder_identity, model_identity
 from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 from lowclip_train.translation.cache import Translation
 from lowclip_train.translation.coded_tokenizer import CodedTokenizer
 from lowclip_train.translation.config import EngineName
-from lowclip_train.translation.model_identity import folder_identity
 
 import_torchvision()  # before transformers, which imports it
 
@@ -68,8 +68,7 @@ class TransformersEngine:
         self._model = _seq2seq(model, device)
         self._pad = _pad_token_id(self._model.config, tokenizer)
         self._model.generation_config.max_length = None  # ours is max_new_tokens
-        commit = getattr(self._model.config, "_commit_hash", None)
-        self.identity = folder_identity(Path(model)) if Path(model).is_dir() else f"{model}@{commit}"
+        self.identity = model_identity(model, getattr(self._model.config, "_commit_hash", None))
         positions = getattr(self._model.config, "max_position_embeddings", None) or _POSITIONS
         self.positions = min(positions, tokenizer.own.model_max_length)
 
