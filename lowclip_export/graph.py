@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from lowclip_runtime.errors import CheckpointError
+from lowclip_runtime.errors import CheckpointError, first_line
 from lowclip_runtime.spec import PreprocessSpec
 
 OPSET = 17  # the first with LayerNormalization, which the optimizer's fusions look for
@@ -72,8 +72,7 @@ def _exported(
                 dynamo=False,
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-            reason = str(error).strip().splitlines()[0]
             raise CheckpointError(
-                f"torch cannot export the tower that gives {output}: {reason}; use another encoder"
+                f"torch cannot export the tower that gives {output}: {first_line(error)}; use another encoder"
             ) from error
     return onnx.load_from_string(buffer.getvalue())

@@ -51,3 +51,8 @@ class IndexFileError(LowClipError):
 
 class ProviderError(LowClipError):
     """The asked-for onnxruntime execution provider is not available."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says first, for a sentence of ours: some go on for pages."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -16,7 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from lowclip_runtime.cores import available_cores
-from lowclip_runtime.errors import BundleError, ProviderError
+from lowclip_runtime.errors import BundleError, ProviderError, first_line
 from lowclip_runtime.streams import Streams
 
 # each name's onnxruntime providers in order; the CPU one takes the few shape operators that are left over
@@ -113,7 +113,7 @@ class TowerSession:
                 )
         except _ort_errors() as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
-            raise BundleError(f"{self.path} does not run on {shapes}: {_first_line(error)}") from error
+            raise BundleError(f"{self.path} does not run on {shapes}: {first_line(error)}") from error
         return np.asarray(result, np.float32)
 
     @cached_property
@@ -262,8 +262,8 @@ def _open_with(
         )
     except _ort_errors() as error:
         if provider == "cpu":
-            raise BundleError(f"onnxruntime cannot open {path}: {_first_line(error)}") from error
-        raise ProviderError(_does_not_start(provider, _first_line(error))) from error
+            raise BundleError(f"onnxruntime cannot open {path}: {first_line(error)}") from error
+        raise ProviderError(_does_not_start(provider, first_line(error))) from error
     if session.get_providers()[0] != wanted[0]:
         raise ProviderError(_does_not_start(provider, f"onnxruntime offers only {session.get_providers()}"))
     return session
@@ -287,7 +287,3 @@ def _ort_errors() -> tuple[type[Exception], ...]:
 
 def _and(names: Iterable[str]) -> str:
     return " and ".join(sorted(names))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from lowclip_runtime.files import whole_file
 
 _PART = 2048  # texts: half a minute's work of a small encoder on two slow cores
+_Item = TypeVar("_Item")
 
 
 def kept(
@@ -31,6 +32,24 @@ def kept(
     return cast(NDArray[np.float16], np.load(path))
 
 
+def kept_in_parts(
+    folder: Path,
+    name: str,
+    key: Sequence[Any],
+    items: Sequence[_Item],
+    compute: Callable[[Sequence[_Item]], NDArray[np.floating[Any]]],
+    part_size: int,
+) -> NDArray[np.float16]:
+    """What `compute` makes of each of `items` (JSON values): (N, C); part by part, so that a kill costs one part.
+
+    Args:
+        key: what decides beside the items, such as the weights.
+    """
+    parts = [items[i : i + part_size] for i in range(0, len(items), part_size)]
+    bar = tqdm(parts, name, unit=f"part of {part_size}", mininterval=5, disable=None)
+    return np.concatenate([kept(folder, name, [*key, part], partial(compute, part)) for part in bar])
+
+
 def kept_texts(
     folder: Path,
     name: str,
@@ -38,14 +57,8 @@ def kept_texts(
     token_ids: Sequence[Sequence[int]],
     encode: Callable[[Sequence[Sequence[int]]], NDArray[np.floating[Any]]],
 ) -> NDArray[np.float16]:
-    """What `encode` makes of texts, given by their token ids: (T, C); part by part, so that a kill costs one part.
-
-    Args:
-        key: what decides beside the token ids, such as the weights.
-    """
-    parts = [list(map(list, token_ids[i : i + _PART])) for i in range(0, len(token_ids), _PART)]
-    bar = tqdm(parts, name, unit=f"{_PART} texts", mininterval=5, disable=None)
-    return np.concatenate([kept(folder, name, [*key, part], partial(encode, part)) for part in bar])
+    """What `encode` makes of texts, given by their token ids: (T, C)."""
+    return kept_in_parts(folder, name, key, list(map(list, token_ids)), encode, _PART)
 
 
 def weights_sha256(module: nn.Module) -> str:

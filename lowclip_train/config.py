@@ -12,6 +12,7 @@ from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig, with_files
+from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.schedule import Schedule, Stage
 
 
@@ -191,6 +192,7 @@ class TrainConfig:
     schedule: Schedule = field(default_factory=Schedule)
     stages: tuple[Stage, ...] = ()
     distillation: Distillation | None = None
+    dual_teacher: DualTeacherConfig | None = None
     class_names: ClassNamesConfig | None = None
     class_units: ClassUnitsConfig | None = None
 
@@ -275,6 +277,9 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
         teacher=resolve(config.distillation.teacher),
         parallel=tuple(map(resolve, config.distillation.parallel)),
     )
+    dual_teacher = config.dual_teacher and replace(
+        config.dual_teacher, teacher=resolve(config.dual_teacher.teacher)
+    )
     class_names = config.class_names and with_files(config.class_names, "class_names", resolve, base)
     class_units = config.class_units and with_files(config.class_units, "class_units", resolve, base)
     return replace(
@@ -282,6 +287,7 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
         towers=towers,
         sources=sources,
         distillation=distillation,
+        dual_teacher=dual_teacher,
         class_names=class_names,
         class_units=class_units,
     )

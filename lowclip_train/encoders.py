@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lowclip_runtime.errors import ConfigError
+from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 
 import_torchvision()
@@ -86,13 +87,10 @@ def pretrained_text_encoder(source: str, layers: tuple[int, ...] = ()) -> nn.Mod
     Raises:
         ConfigError: nothing can be loaded from `source`, or it has no such layer.
     """
-    try:
+    advice = "give a hub name or a local folder"
+    with told_in_one_sentence(f"no text encoder could be loaded from {source!r}", advice):
         hf_config = AutoConfig.from_pretrained(source)
         encoder = AutoModel.from_pretrained(source, attn_implementation="eager", **_pooler(hf_config))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"no text encoder could be loaded from {source!r}: {error}; give a hub name or a local folder"
-        ) from error
     if layers:
         _keep_layers(encoder, layers)
     return cast(nn.Module, encoder.float())
@@ -109,10 +107,9 @@ def tokenizer_file(source: str, folder: Path) -> Path:
         return local
     fetched = folder / f"tokenizer-{source.replace('/', '--')}.json"
     if not fetched.is_file():
-        try:
+        advice = "give a hub name or a folder with a tokenizer.json"
+        with told_in_one_sentence(f"no fast tokenizer could be loaded from {source!r}", advice):
             AutoTokenizer.from_pretrained(source).backend_tokenizer.save(str(fetched))
-        except (OSError, ValueError, AttributeError) as error:
-            raise ConfigError(f"no fast tokenizer could be loaded from {source!r}: {error}") from error
     return fetched
 
 

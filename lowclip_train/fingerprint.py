@@ -14,16 +14,22 @@ from lowclip_runtime.schema import dumps, to_dict
 from lowclip_train.augment import identity
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset
-from lowclip_train.translation.model_identity import folder_identity
+from lowclip_train.model_identity import folder_identity
 
 CONFIG = "config"
 Fingerprint = Mapping[str, str]  # `config`, or the path of a file or model folder → hash of its content
 
 
-def fingerprint(config: TrainConfig, datasets: Sequence[Dataset]) -> Fingerprint:
-    """Of a run on these datasets, which are those that the config names."""
-    described = dumps({**to_dict(config), "augment": identity(config.augment)})
-    found = {CONFIG: hashlib.sha256(described.encode()).hexdigest()}
+def fingerprint(config: TrainConfig, datasets: Sequence[Dataset], dual_teacher: str = "") -> Fingerprint:
+    """Of a run on these datasets, which are those that the config names.
+
+    Args:
+        dual_teacher: what the one that the config names is, by content; empty where it names none.
+    """
+    described = {**to_dict(config), "augment": identity(config.augment)}
+    if config.dual_teacher is None:  # runs that were begun before there were any go on
+        del described["dual_teacher"]
+    found = {CONFIG: hashlib.sha256(dumps(described).encode()).hexdigest()}
     for dataset in datasets:
         found[str(dataset.folder / "pairs.tsv")] = dataset.manifest.pairs_sha256
         found[str(dataset.folder / "images.sha256")] = dataset.manifest.images_sha256
@@ -32,6 +38,8 @@ def fingerprint(config: TrainConfig, datasets: Sequence[Dataset]) -> Fingerprint
             found[str(path)] = folder_identity(path)
         elif path.is_file():  # else a hub's name, or none
             found[str(path)] = sha256_of(path)
+    if config.dual_teacher:
+        found[config.dual_teacher.teacher] = dual_teacher  # of a hub's name, too
     return found
 
 

@@ -36,6 +36,7 @@ from lowclip_train.schedule import Schedule
 from lowclip_train.stages import PlannedStage, check_stages, plan_stages
 from lowclip_train.starting_model import starting_model
 from lowclip_train.teacher import Teacher
+from lowclip_train.teacher_embeds import TeacherEmbeds
 from lowclip_train.training_state import Resumable
 
 
@@ -61,6 +62,7 @@ class Run:
     val_inputs: ImageInputs | None
     parallel: list[Caption]
     teacher: Teacher | None
+    dual_teacher: TeacherEmbeds | None
     heads: HeadsOnly | None
     lineage: dict[str, Any]
 
@@ -117,6 +119,10 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     parallel = _parallel_captions(config, tokenizer)
     everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
     teacher = _teacher(config, model, everything, cache)
+    dual_teacher = (
+        TeacherEmbeds(config.dual_teacher, images, processes.device, cache) if config.dual_teacher else None
+    )
+    learned_from = dual_teacher.identity if dual_teacher else ""
     inputs = _image_inputs(config, split, images, config.schedule.image_views, cache)
     val_inputs = _image_inputs(config, split, val_images, 0, cache) if val_images else None
     if config.heads_only:
@@ -130,7 +136,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         config=config,
         folder=folder,
         processes=processes,
-        fingerprint=fingerprint(config, datasets),
+        fingerprint=fingerprint(config, datasets, learned_from),
         model=model,
         objective=objective,
         split=split,
@@ -145,8 +151,9 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         val_inputs=val_inputs,
         parallel=parallel,
         teacher=teacher,
+        dual_teacher=dual_teacher,
         heads=heads,
-        lineage=_lineage(config, datasets, start.lineage),
+        lineage=_lineage(config, datasets, start.lineage, learned_from),
     )
 
 
@@ -224,9 +231,16 @@ def _resumable(
     )
 
 
-def _lineage(config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any]) -> dict[str, Any]:
+def _lineage(
+    config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any], learned_from: str
+) -> dict[str, Any]:
+    teacher = config.dual_teacher and {
+        "name": Path(config.dual_teacher.teacher).name,
+        "identity": learned_from,
+    }
     return {
         **start,
+        **({"dual_teacher": teacher} if teacher else {}),
         **({"stages": to_dict(config.stages)} if config.stages else {}),
         "datasets": {d.manifest.name: to_dict(d.manifest.captions) for d in datasets},
         "pairs_sha256": {d.manifest.name: d.manifest.pairs_sha256 for d in datasets},

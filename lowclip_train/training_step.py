@@ -4,7 +4,7 @@ What is optimized is `objective.py`, what is fed `image_inputs.py` and `captions
 encoder in pieces or by several processes `encoding.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from lowclip_train.optimizer import learning_rate_factor, set_learning_rates
 from lowclip_train.precision import autocast
 from lowclip_train.run import Run
 from lowclip_train.stages import is_of_encoder, stage_at, train_only
+from lowclip_train.teacher_embeds import TeacherEmbeds
 from lowclip_train.text_noise import noisy
 
 _TEXT_CHUNK = 64  # captions of like length go through the text tower together, so little is padding
@@ -151,6 +152,8 @@ def _losses(
     image_embeds = run.model.image_tower.embed_pooled(features)
     text_embeds = run.model.text_tower.embed_pooled(pooled[: len(texts.captions)])
     losses = {"contrastive": _contrastive(run, rows, texts, image_embeds, text_embeds)}
+    if run.dual_teacher:
+        losses["affinity"] = _affinity(run, run.dual_teacher, rows, texts, image_embeds, text_embeds)
     if run.teacher and run.config.distillation:
         target = run.teacher.vectors([c.teacher_text for c in texts.all]).to(pooled.device)
         mean = run.teacher.mean.to(pooled.device)
@@ -174,13 +177,35 @@ def _contrastive(
     run: Run, rows: list[int], texts: _Texts, image_embeds: Tensor, text_embeds: Tensor
 ) -> Tensor:
     """The objective's mean over the first captions of all images, the second ones, and so on."""
-    count = len(rows)
     losses = []
-    for start in range(0, len(text_embeds), count):
-        embeds = text_embeds[start : start + count]
-        same = _no_negatives(rows, texts.captions[start : start + count]).to(embeds.device)
+    for captions, embeds in _turns(rows, texts, text_embeds):
+        same = _no_negatives(rows, captions).to(embeds.device)
         losses.append(run.objective(image_embeds, embeds, run.model.logit_scale, same))
     return torch.stack(losses).mean()
+
+
+def _affinity(
+    run: Run,
+    teacher: TeacherEmbeds,
+    rows: list[int],
+    texts: _Texts,
+    image_embeds: Tensor,
+    text_embeds: Tensor,
+) -> Tensor:
+    """The same mean of how far the matching is from the dual teacher's."""
+    scale = run.model.logit_scale
+    losses = [
+        teacher.loss(rows, captions, image_embeds, embeds, scale)
+        for captions, embeds in _turns(rows, texts, text_embeds)
+    ]
+    return torch.stack(losses).mean()
+
+
+def _turns(rows: Sequence[int], texts: _Texts, text_embeds: Tensor) -> Iterator[tuple[list[Caption], Tensor]]:
+    """The first captions of all images and their embeddings, then the second ones, and so on."""
+    for start in range(0, len(text_embeds), len(rows)):
+        turn = slice(start, start + len(rows))
+        yield texts.captions[turn], text_embeds[turn]
 
 
 def _move(run: Run, step: int, total: Tensor, encodings: Sequence[Encoding]) -> None:

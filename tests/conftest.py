@@ -38,6 +38,22 @@ def nllb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_nllb(tmp_path_factory.mktemp("translators") / "nllb")
 
 
+@pytest.fixture(scope="session")
+def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Marian whose target is multilingual, see `tiny_translators.py`; copy it before breaking it."""
+    from tiny_translators import write_marian
+
+    return write_marian(tmp_path_factory.mktemp("translators") / "marian", (">>aze_Latn<<", ">>tur<<"))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIPModel of transformers that reads English, see `tiny_teachers.py`; copy it before breaking it."""
+    from tiny_teachers import write_clip
+
+    return write_clip(tmp_path_factory.mktemp("teachers") / "clip")
+
+
 @pytest.fixture(params=VECTORS)
 def vectors(request: pytest.FixtureRequest) -> Vectors:
     """Each way to hold the vectors of an index."""

@@ -1,5 +1,6 @@
 """A run is resumed with the very files it began with; one that was changed under its name is named."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,9 +13,12 @@ from tiny_training import tiny_config, write_text_encoder
 
 from lowclip_runtime.errors import CheckpointError
 from lowclip_runtime.pairs import Pair, read_pairs, write_pairs
+from lowclip_runtime.schema import dumps, to_dict
+from lowclip_train.augment import identity
 from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
 from lowclip_train.config import Distillation, TrainConfig
 from lowclip_train.dataset import read_dataset, write_dataset
+from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.encoders import build_image_encoder
 from lowclip_train.fingerprint import CONFIG, changed, fingerprint
 from lowclip_train.schedule import Stage
@@ -102,3 +106,14 @@ def test_another_config_comes_before_its_files_and_old_states_have_another(
     other = replace(config, distillation=None)
     assert changed(before, fingerprint(other, datasets)) == CONFIG
     assert changed("5f1d", before) == CONFIG
+
+
+def test_a_dual_teacher_counts_where_there_is_one(config: TrainConfig) -> None:
+    taught = replace(config, dual_teacher=DualTeacherConfig(teacher="hub/clip"))
+    before = fingerprint(taught, [], "hub/clip@1")
+    assert changed(before, fingerprint(taught, [], "hub/clip@1")) is None
+    assert changed(before, fingerprint(taught, [], "hub/clip@2")) == "hub/clip"
+    assert changed(before, fingerprint(config, [])) == CONFIG
+    described = {**to_dict(config), "augment": identity(config.augment)}
+    del described["dual_teacher"]  # as it was before there were any
+    assert fingerprint(config, [])[CONFIG] == hashlib.sha256(dumps(described).encode()).hexdigest()

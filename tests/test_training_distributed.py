@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_teachers import write_clip
 from tiny_training import tiny_config
 
 from lowclip_runtime.errors import ConfigError
@@ -19,6 +20,7 @@ from lowclip_runtime.schema import dumps
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.config import TrainConfig
 from lowclip_train.distributed import Processes
+from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.run import prepare_run
 from lowclip_train.trainer import train_step
 
@@ -100,14 +102,20 @@ def _config(folder: Path, **schedule: float) -> TrainConfig:
     return replace(config, towers=replace(config.towers, dropout=0.0))
 
 
-@pytest.mark.parametrize("micro_batch_size", [0, 2])
-def test_two_processes_take_the_step_of_one(tmp_path: Path, micro_batch_size: int) -> None:
+@pytest.mark.parametrize(("micro_batch_size", "dual_teacher"), [(0, False), (2, False), (2, True)])
+def test_two_processes_take_the_step_of_one(
+    tmp_path: Path, micro_batch_size: int, dual_teacher: bool
+) -> None:
     """Tolerances: sums in another order differ by some 1e-6 of a tensor's largest gradient; 1e-4 is allowed."""
     config = _config(tmp_path, micro_batch_size=micro_batch_size)
+    if dual_teacher:
+        teacher = write_clip(tmp_path / "clip")
+        config = replace(config, dual_teacher=DualTeacherConfig(teacher=str(teacher), teacher_lang="en"))
     (tmp_path / "config.json").write_text(dumps(config), "utf-8")
     _in_two_processes(["-c", _ONE_STEP, tmp_path, json.dumps(_ROWS)], tmp_path)
     run = prepare_run(config, tmp_path / "alone")
     losses = train_step(run, 0, _ROWS)
+    assert ("affinity" in losses) == dual_teacher
     for rank in (0, 1):
         assert json.loads((tmp_path / f"losses-{rank}").read_text()) == pytest.approx(losses, rel=1e-5)
         gradients = load_file(tmp_path / f"gradients-{rank}")

@@ -1,14 +1,13 @@
-"""`lowclip-train translate` with tiny taught models of the real classes: families, engines, cache, drops, refusals."""
+"""`lowclip-train translate` with tiny taught models of the real classes: families, engines, cache, drops."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from tiny_training import write_text_encoder
+from tiny_translation import CHOSEN, pairs_of, run, translate
 from tiny_translators import (
     CAPTIONS,
     MISTAKEN,
@@ -16,47 +15,10 @@ from tiny_translators import (
     convert_to_ctranslate2,
     translated,
     write_m2m100,
-    write_marian,
+    write_madlad,
 )
 
 from lowclip_runtime.pairs import Pair, read_pairs, write_pairs
-from lowclip_train.cli import main
-from lowclip_train.translation.config import TranslationConfig
-from lowclip_train.translation.report import TranslationReport
-from lowclip_train.translation.translate import translate_pairs
-
-CHOSEN = CAPTIONS[:6] + CAPTIONS[-6:]
-
-
-@pytest.fixture(scope="session")
-def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Marian whose target is multilingual."""
-    return write_marian(tmp_path_factory.mktemp("translators") / "marian", (">>aze_Latn<<", ">>tur<<"))
-
-
-def pairs_of(captions: list[str], path: Path) -> Path:
-    write_pairs(path, [Pair(f"{i}.jpg", c, "en", "train", f"{i}#0") for i, c in enumerate(captions)])
-    return path
-
-
-def config_of(model: Path, **options: Any) -> TranslationConfig:
-    return TranslationConfig(**{"model": str(model), "source": "en", "target": "az", "beams": 2, **options})
-
-
-def translate(
-    captions: list[str], model: Path, folder: Path, **options: Any
-) -> tuple[TranslationReport, dict[str, str]]:
-    """The report, and the Azerbaijani captions by their English ones."""
-    folder.mkdir(exist_ok=True)
-    source = pairs_of(captions, folder / "pairs.tsv")
-    report = translate_pairs(source, folder / "out.tsv", config_of(model, **options), overwrite=True)
-    english = {pair.caption_id: pair.caption for pair in read_pairs(source)}
-    rows = [pair for pair in read_pairs(folder / "out.tsv") if pair.lang == "az"]
-    return report, {english[pair.caption_id]: pair.caption for pair in rows}
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, ["translate", *(str(a) for a in arguments)])
 
 
 def test_all_rows_stay_and_each_translation_goes_with_its_caption(tmp_path: Path, nllb: Path) -> None:
@@ -136,6 +98,19 @@ def test_what_was_translated_once_is_not_again(tmp_path: Path, nllb: Path) -> No
         assert translate(CHOSEN, nllb, tmp_path, **other)[0].forward.from_cache == 0
 
 
+def test_a_caption_of_too_many_tokens_is_dropped_whatever_the_cache_knows(tmp_path: Path, nllb: Path) -> None:
+    captions = [*CHOSEN[:3], " ".join(CAPTIONS[:4])]
+    translate(captions, nllb, tmp_path)
+    first, found = translate(captions, nllb, tmp_path / "fresh", max_tokens=6)
+    assert set(found) == set(CHOSEN[:3]) and first.dropped_by_reason == {"source too long": 1}
+    again, same = translate(captions, nllb, tmp_path, max_tokens=6)
+    assert same == found and again.dropped == first.dropped
+    for report in (again, translate(captions, nllb, tmp_path / "fresh", max_tokens=6)[0]):
+        assert (report.forward.from_cache, report.forward.translated_now) == (3, 0)
+    longer, found = translate(captions, nllb, tmp_path / "fresh")
+    assert set(found) == set(captions) and longer.forward.translated_now == 1
+
+
 def test_back_translation_drops_what_comes_back_otherwise(tmp_path: Path, nllb: Path) -> None:
     encoder = write_text_encoder(tmp_path / "e5")
     options = {"back_model": str(nllb), "encoder": str(encoder), "min_similarity": 0.999}
@@ -151,6 +126,19 @@ def test_back_translation_drops_what_comes_back_otherwise(tmp_path: Path, nllb: 
     assert report.similarity_percentiles is not None and report.similarity_percentiles["p1"] < 0.999
     lenient, found = translate(CHOSEN, nllb, tmp_path / "run", **{**options, "min_similarity": -1.0})
     assert len(found) == len(CHOSEN) and lenient.back is not None and lenient.back.translated_now == 0
+
+
+def test_a_model_that_is_told_its_target_only_translates_back(tmp_path: Path) -> None:
+    """M2M100's codes are spelt like MADLAD's, which has none for the source."""
+    there, back = write_m2m100(tmp_path / "m2m100"), write_madlad(tmp_path / "madlad")
+    encoder = write_text_encoder(tmp_path / "e5")
+    options = {"back_model": str(back), "encoder": str(encoder), "min_similarity": 0.999}
+    report, found = translate(CHOSEN, there, tmp_path / "run", **options)
+    assert found == {c: translated(c) for c in CHOSEN if MISTAKEN[0] not in c}
+    assert report.back is not None
+    assert (report.back.family, report.back.source_code, report.back.target_code) == ("MADLAD", None, "en")
+    report, again = translate(CHOSEN, back, tmp_path / "both ways", **options)
+    assert again == found and report.forward.source_code is None
 
 
 def test_odd_sentences_are_translated_or_dropped_with_a_reason(
@@ -183,28 +171,3 @@ def test_what_a_model_cannot_say_is_dropped(
     model.save_pretrained(broken)
     report, found = translate(CHOSEN[:3], broken, tmp_path / "run")
     assert found == {} and report.dropped_by_reason == {reason: 3}
-
-
-def test_refusals_are_one_sentence(tmp_path: Path, nllb: Path) -> None:
-    pairs, out = pairs_of(["red dog"], tmp_path / "p.tsv"), tmp_path / "o.tsv"
-    encoder = write_text_encoder(tmp_path / "bert")
-    languages = ("--from", "en", "--to", "az")
-    for arguments, told in (
-        ((out, "--model", nllb, *languages, "--target-code", "aze_Latn"), "nearest of its"),
-        ((out, "--model", nllb, "--from", "de", "--to", "az"), "no caption with lang 'de' (it has ['en'])"),
-        ((out, "--model", tmp_path / "none", *languages), "no tokenizer could be loaded"),
-        ((out, "--model", encoder, *languages), "no seq2seq model could be loaded"),
-        ((out, "--model", nllb, *languages, "--engine", "ctranslate2"), "not a CTranslate2 folder"),
-        (
-            (out, "--model", nllb, *languages, "--beams", "0", "--min-similarity", "2"),
-            "beams must be 1 or more",
-        ),
-        ((out, "--model", nllb, *languages, "--device", "cuda:7"), "pass --device cpu"),
-        ((out, "--model", nllb, *languages, "--cache", pairs), "not a translation cache"),
-        ((pairs, "--model", nllb, *languages), "would replace the pairs"),
-        ((tmp_path, "--model", nllb, *languages), "is a folder"),
-    ):
-        result = run(pairs, *arguments)
-        assert result.exit_code == 1 and told in result.output, result.output
-        assert "Traceback" not in result.output and not out.exists()
-    assert read_pairs(pairs) == [Pair("0.jpg", "red dog", "en", "train", "0#0")]

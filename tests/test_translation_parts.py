@@ -1,23 +1,28 @@
 """What a translation run is made of: batches, guards, the cache, language codes, the config."""
 
+import contextlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
 from tiny_translators import (
+    MarianConfig,
     MarianTokenizer,
     NllbTokenizer,
     untaught_m2m100_tokenizer,
+    untaught_madlad_tokenizer,
     untaught_marian_tokenizer,
 )
 
 from lowclip_runtime.errors import ConfigError, InputError
+from lowclip_train.model_identity import folder_identity
 from lowclip_train.translation.batches import batches, bucket, max_new_tokens
 from lowclip_train.translation.cache import Translation, TranslationCache, cache_key
+from lowclip_train.translation.coded_tokenizer import CodedTokenizer
 from lowclip_train.translation.config import TranslationConfig
 from lowclip_train.translation.guards import bad_source, bad_translation, longest_run
-from lowclip_train.translation.language_codes import LanguageCodes, choose_codes
-from lowclip_train.translation.model_identity import folder_identity
+from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_codes
 
 
 def test_a_batch_is_of_one_bucket_and_within_the_cap() -> None:
@@ -34,6 +39,7 @@ def test_a_batch_is_of_one_bucket_and_within_the_cap() -> None:
 def test_what_is_left_after_a_kill_is_batched_as_before() -> None:
     lengths = [7, 3, 12, 30, 8, 8, 5, 21, 4, 6]
     whole = batches(lengths, 24)
+    assert len(whole) > 3, "else the kill is never between two batches"
     for done in range(len(whole)):
         left = sorted(i for batch in whole[done:] for i in batch)
         again = batches([lengths[i] for i in left], 24)
@@ -112,6 +118,46 @@ def test_cache_leaves_other_files_alone_and_has_one_writer(tmp_path: Path) -> No
         assert len(cache) == 0
 
 
+def test_of_caches_opened_at_once_one_is_written_and_kept(tmp_path: Path) -> None:
+    for turn in range(20):
+        path = tmp_path / f"{turn}.jsonl"
+        held = _opened_at_once(path, 8)
+        assert held, "no one got it"
+        for i, cache in enumerate(held):
+            cache.append([(f"k{i}", "s", Translation("t"))])
+        assert len(held) == 1, "two wrote at once"
+        held[0].__exit__(None, None, None)
+        with TranslationCache(path) as cache:
+            assert cache.get("k0") == Translation("t") and cache.damaged_lines == 0
+
+
+def _opened_at_once(path: Path, count: int) -> list[TranslationCache]:
+    barrier, held = threading.Barrier(count), []
+
+    def open_one() -> None:
+        barrier.wait()
+        with contextlib.suppress(InputError):
+            held.append(TranslationCache(path))
+
+    threads = [threading.Thread(target=open_one) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return held
+
+
+def test_a_cache_killed_before_its_header_was_whole_is_begun_anew(tmp_path: Path) -> None:
+    with TranslationCache(tmp_path / "c.jsonl"):
+        header = (tmp_path / "c.jsonl").read_bytes()
+    for cut in range(len(header)):
+        (tmp_path / "c.jsonl").write_bytes(header[:cut])
+        with TranslationCache(tmp_path / "c.jsonl") as cache:
+            cache.append([("k", "s", Translation("t"))])
+        with TranslationCache(tmp_path / "c.jsonl") as cache:
+            assert cache.get("k") == Translation("t") and cache.damaged_lines == 0
+
+
 def test_keys_differ_by_all_that_matters() -> None:
     keys = {
         cache_key(settings, s) for settings in (["m", "en", 4], ["m", "en", 5], ["n", "en", 4]) for s in "ab"
@@ -182,6 +228,34 @@ def test_marian_codes(tmp_path: Path) -> None:
         choose_codes(pair, "m", ("en", "az"), (None, "azj_Latn"))
     with pytest.raises(ConfigError, match="target language 'az', not 'tr'"):
         choose_codes(pair, "m", ("en", "tr"), (None, None))
+
+
+def test_a_caption_that_begins_like_a_code_is_not_told_to_marian(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    _marian(folder, ">>aze_Latn<<", ">>tur<<").save_pretrained(folder)
+    MarianConfig().save_pretrained(folder)
+    tokenizer = CodedTokenizer(str(folder), ("en", "az"), (None, None), strict=True)
+    plain, coded, odd = map(
+        tokenizer.tokens, tokenizer.token_ids(["red dog", ">>tur<< red dog", ">>red<< red dog"])
+    )
+    assert plain[0] == ">>aze_Latn<<" and plain[1:] == ["▁red", "▁dog", "</s>"]
+    assert coded[0] == ">>aze_Latn<<" and ">>tur<<" not in coded and coded[-3:] == plain[-3:]
+    assert "".join(odd).count("red") == 2 and odd[-3:] == plain[-3:]
+
+
+def test_codes_for_the_way_back_are_those_that_the_model_can_be_told(tmp_path: Path) -> None:
+    assert known_codes(NllbTokenizer(), ("azj_Latn", "eng_Latn")) == ("azj_Latn", "eng_Latn")
+    assert known_codes(NllbTokenizer(), ("az", None)) == (None, None)
+    madlad = untaught_madlad_tokenizer()
+    assert known_codes(madlad, ("az", "en")) == (None, "en")
+    assert choose_codes(madlad, "m", ("az", "en"), (None, "en")) == LanguageCodes(
+        family="MADLAD", target="en", source_prefix="<2en>"
+    )
+    with pytest.raises(ConfigError, match="told its target only; leave --source-code az out"):
+        choose_codes(madlad, "m", ("az", "en"), ("az", "en"))
+    many = _marian(tmp_path / "many", ">>aze_Latn<<", ">>eng<<")
+    assert known_codes(many, ("aze_Latn", "eng")) == (None, "eng")
+    assert known_codes(_marian(tmp_path / "pair"), ("aze_Latn", "eng")) == (None, None)
 
 
 def test_config_tells_all_problems_at_once() -> None:

@@ -26,6 +26,9 @@ from transformers import (  # noqa: E402
     MarianMTModel,
     MarianTokenizer,
     NllbTokenizer,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
 )
 
 COLOURS = {"red": "qırmızı", "green": "yaşıl", "blue": "mavi", "white": "ağ"}
@@ -91,6 +94,34 @@ def write_marian(folder: Path, codes: Sequence[str] = ()) -> Path:
     _teach(model, [(tokenizer(a)["input_ids"], tokenizer(text_target=b)["input_ids"]) for a, b in pairs])
     model.generation_config.bad_words_ids = [[pad]]
     return _save(model, tokenizer, folder)
+
+
+def write_madlad(folder: Path) -> Path:
+    """T5 that is told its target only (`<2az>`), taught both directions, the way back with one word `MISTAKEN`."""
+    tokenizer = untaught_madlad_tokenizer()
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(T5Config(
+        d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2, dropout_rate=0.0, vocab_size=len(tokenizer),
+        decoder_start_token_id=tokenizer.pad_token_id,
+    ))  # fmt: skip
+    pairs = []
+    for caption in CAPTIONS:
+        source, target, mistaken = (
+            tokenizer(text)["input_ids"]
+            for text in (caption, translated(caption), caption.replace(*MISTAKEN))
+        )
+        to_az, to_en = tokenizer.convert_tokens_to_ids(["<2az>", "<2en>"])
+        pairs += [([to_az, *source], target), ([to_en, *target], mistaken)]
+    _teach(model, pairs)
+    return _save(model, tokenizer, folder)
+
+
+def untaught_madlad_tokenizer() -> T5Tokenizer:
+    """The tokenizer alone."""
+    pieces = _sentencepiece()
+    scored = [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(3, pieces.get_piece_size())]
+    special = [(piece, 0.0) for piece in ("<pad>", "</s>", "<unk>", "<2az>", "<2en>")]
+    return T5Tokenizer(vocab=[*special, *scored], extra_ids=0)
 
 
 def untaught_m2m100_tokenizer(folder: Path) -> M2M100Tokenizer:

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from lowclip_runtime.errors import InputError
-from lowclip_runtime.files import hold, let_go, whole_file
+from lowclip_runtime.files import hold, let_go
 
-_HEADER = {"lowclip_translation_cache": 1}
+_HEADER = b'{"lowclip_translation_cache": 1}\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +44,17 @@ class TranslationCache:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
-        if not self._path.exists():
-            with whole_file(self._path) as work:
-                work.write_text(json.dumps(_HEADER) + "\n", "utf-8")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("ab")  # creates it empty: the header is written by who holds the lock
         try:
-            self._lock = hold(self._path)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{self._path} is being written by another run; wait for it or name another --cache"
-            ) from error
-        try:
-            self._known, self.damaged_lines = _read(self._path)
-            self._file = self._path.open("ab")
+            self._lock = self._hold()
         except BaseException:
-            let_go(self._lock)
+            self._file.close()
+            raise
+        try:
+            self._known, self.damaged_lines = self._read()
+        except BaseException:
+            self._close()
             raise
 
     def __enter__(self) -> Self:
@@ -66,8 +63,7 @@ class TranslationCache:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        let_go(self._lock)
+        self._close()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -83,23 +79,46 @@ class TranslationCache:
             for key, sentence, translation in entries
         ]
         written = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        self._file.write(written.encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._write(written.encode())
         self._known.update({key: translation for key, _, translation in entries})
 
+    def _hold(self) -> int | None:
+        try:
+            return hold(self._path)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{self._path} is being written by another run; wait for it or name another --cache"
+            ) from error
 
-def _read(path: Path) -> tuple[dict[str, Translation], int]:
-    data = path.read_bytes()
-    header, *lines = data.split(b"\n")
-    if _parsed(header) != _HEADER:
-        raise InputError(
-            f"{path} is not a translation cache of this version of lowclip; name another file with --cache"
-        )
-    if lines and lines[-1]:  # a kill tore the last line: what is appended must not continue it
-        os.truncate(path, len(data) - len(lines[-1]))
+    def _close(self) -> None:
+        self._file.close()
+        let_go(self._lock)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _read(self) -> tuple[dict[str, Translation], int]:
+        data = self._path.read_bytes()
+        if data != _HEADER and _HEADER.startswith(data):  # new, or a kill tore the header
+            os.truncate(self._path, 0)
+            self._write(_HEADER)
+            return {}, 0
+        if not data.startswith(_HEADER):
+            raise InputError(
+                f"{self._path} is not a translation cache of this version of lowclip; name another file with --cache"
+            )
+        *lines, torn = data.removeprefix(_HEADER).split(b"\n")
+        if torn:  # by a kill: what is appended must not continue it
+            os.truncate(self._path, len(data) - len(torn))
+        return _known(lines)
+
+
+def _known(lines: Sequence[bytes]) -> tuple[dict[str, Translation], int]:
+    """Translations by key, and how many lines could not be read."""
     known, damaged = {}, 0
-    for line in lines[:-1]:
+    for line in lines:
         row = _parsed(line)
         try:
             known[row["key"]] = Translation(row["text"], row["problem"])

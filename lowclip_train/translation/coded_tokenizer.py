@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lowclip_runtime.errors import ConfigError
+from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
-from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_code
+from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_codes
 
 import_torchvision()  # before transformers, which imports it
 
@@ -19,7 +20,7 @@ class CodedTokenizer:
         model: hub name or local folder.
         languages: `lang` of source and target.
         asked: codes that were asked for.
-        strict: without it, codes that this model does not have are forgotten, not refused.
+        strict: without it, codes that this model cannot be told are forgotten, not refused.
 
     Raises:
         ConfigError: no tokenizer can be loaded, or the model lacks a language.
@@ -30,7 +31,7 @@ class CodedTokenizer:
     ) -> None:
         self.own = _load(model)
         if not strict:
-            asked = known_code(self.own, asked[0]), known_code(self.own, asked[1])
+            asked = known_codes(self.own, asked)
         self.codes: LanguageCodes = choose_codes(self.own, model, languages, asked)
         if self.codes.source is not None:
             self.own.src_lang = self.codes.source
@@ -45,6 +46,10 @@ class CodedTokenizer:
 
     def token_ids(self, sentences: Sequence[str]) -> list[list[int]]:
         """Sentences → unpadded, uncut source ids; `</s>` or a code inside a sentence is text like any other."""
+        if hasattr(
+            self.own, "remove_language_code"
+        ):  # Marian's, which takes `>>…<<` at the very front for a code
+            sentences = [f" {s}" if s.startswith(">>") else s for s in sentences]
         encoded = self.own(list(sentences), truncation=False, verbose=False, split_special_tokens=True)
         return [[*self._prefix, *ids] for ids in encoded["input_ids"]]
 
@@ -67,18 +72,14 @@ class CodedTokenizer:
 
 
 def _load(model: str) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(model)
-    except ImportError as error:
-        raise ConfigError(
-            f"the tokenizer of {model!r} needs sentencepiece; run: pip install 'lowclip[translate]'"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"no tokenizer could be loaded from {model!r} ({_first_line(error)}); give a hub name or a folder "
-            "with the tokenizer's files (ct2-transformers-converter copies them with --copy_files)"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
+    advice = (
+        "give a hub name or a folder with the tokenizer's files (ct2-transformers-converter copies them with "
+        "--copy_files)"
+    )
+    with told_in_one_sentence(f"no tokenizer could be loaded from {model!r}", advice):
+        try:
+            return AutoTokenizer.from_pretrained(model)
+        except ImportError as error:
+            raise ConfigError(
+                f"the tokenizer of {model!r} needs sentencepiece; run: pip install 'lowclip[translate]'"
+            ) from error

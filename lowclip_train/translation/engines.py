@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import torch
 
 from lowclip_runtime.cores import available_cores
-from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.errors import ConfigError, first_line
 from lowclip_runtime.text import pad
+from lowclip_train.model_identity import folder_identity, model_identity
+from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 from lowclip_train.translation.cache import Translation
 from lowclip_train.translation.coded_tokenizer import CodedTokenizer
 from lowclip_train.translation.config import EngineName
-from lowclip_train.translation.model_identity import folder_identity
 
 import_torchvision()  # before transformers, which imports it
 
@@ -67,8 +68,7 @@ class TransformersEngine:
         self._model = _seq2seq(model, device)
         self._pad = _pad_token_id(self._model.config, tokenizer)
         self._model.generation_config.max_length = None  # ours is max_new_tokens
-        commit = getattr(self._model.config, "_commit_hash", None)
-        self.identity = folder_identity(Path(model)) if Path(model).is_dir() else f"{model}@{commit}"
+        self.identity = model_identity(model, getattr(self._model.config, "_commit_hash", None))
         positions = getattr(self._model.config, "max_position_embeddings", None) or _POSITIONS
         self.positions = min(positions, tokenizer.own.model_max_length)
 
@@ -131,13 +131,9 @@ def _problem(unfinished: bool, unknown: bool) -> str:
 
 
 def _seq2seq(model: str, device: str) -> Any:
-    try:
+    advice = "give the hub name or folder of a translation model such as facebook/nllb-200-distilled-600M"
+    with told_in_one_sentence(f"no seq2seq model could be loaded from {model!r}", advice):
         loaded = AutoModelForSeq2SeqLM.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"no seq2seq model could be loaded from {model!r} ({str(error).splitlines()[0]}); give the hub name or "
-            "folder of a translation model such as facebook/nllb-200-distilled-600M"
-        ) from error
     try:
         return (loaded.float() if device == "cpu" else loaded.to(device)).eval()
     except (RuntimeError, AssertionError) as error:
@@ -170,14 +166,12 @@ def _ctranslate2(model: str, device: str) -> Any:
         if kind != "cpu":
             raise _no_device(device, error) from error
         raise ConfigError(
-            f"{model!r} is not a model that CTranslate2 can translate with ({error})"
+            f"{model!r} is not a model that CTranslate2 can translate with ({first_line(error)})"
         ) from error
 
 
 def _no_device(device: str, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"the device {device!r} cannot be used ({str(error).splitlines()[0]}); pass --device cpu"
-    )
+    return ConfigError(f"the device {device!r} cannot be used ({first_line(error)}); pass --device cpu")
 
 
 def _check_vocabulary(folder: Path, tokenizer: CodedTokenizer) -> None:

@@ -76,27 +76,37 @@ def choose_codes(
     Raises:
         ConfigError: the model has no such code (the nearest are named), or does not take any.
     """
+    family, codes = _own_codes(tokenizer)
+    if not codes:
+        _check_pair(tokenizer, model, languages, asked)
+        return LanguageCodes(family=family)
+    if family in _BEFORE_SOURCE:
+        if asked[0] is not None:
+            raise ConfigError(f"{model} is told its target only; leave --source-code {asked[0]} out")
+        target = _choose(codes, model, languages[1], asked[1], "--target-code")
+        return LanguageCodes(family=family, target=target, source_prefix=codes[target])
+    source = _choose(codes, model, languages[0], asked[0], "--source-code")
+    target = _choose(codes, model, languages[1], asked[1], "--target-code")
+    return LanguageCodes(family=family, source=source, target=target, first_token=codes[target])
+
+
+def known_codes(tokenizer: Any, asked: tuple[str | None, str | None]) -> tuple[str | None, str | None]:
+    """`asked` as far as this model can be told it, else None: a model for the way back may spell languages otherwise.
+
+    One that is told its target only knows no source code, even where it has the language as a target.
+    """
+    family, codes = _own_codes(tokenizer)
+    source, target = (code if code in codes else None for code in asked)
+    return (source if family in _MARKS_SOURCE else None), target
+
+
+def _own_codes(tokenizer: Any) -> tuple[str, dict[str, str]]:
+    """The model's family, and code → token; a model of one pair has none."""
     tokens = _tokens(tokenizer)
-    for family, pattern in _MARKS_SOURCE.items():
+    for family, pattern in {**_MARKS_SOURCE, **_BEFORE_SOURCE}.items():
         if codes := _codes(tokens, pattern):
-            source = _choose(codes, model, languages[0], asked[0], "--source-code")
-            target = _choose(codes, model, languages[1], asked[1], "--target-code")
-            return LanguageCodes(family=family, source=source, target=target, first_token=codes[target])
-    for family, pattern in _BEFORE_SOURCE.items():
-        if codes := _codes(tokens, pattern):
-            if asked[0] is not None:
-                raise ConfigError(f"{model} is told its target only; leave --source-code {asked[0]} out")
-            target = _choose(codes, model, languages[1], asked[1], "--target-code")
-            return LanguageCodes(family=family, target=target, source_prefix=codes[target])
-    _check_pair(tokenizer, model, languages, asked)
-    return LanguageCodes(family="one pair")
-
-
-def known_code(tokenizer: Any, code: str | None) -> str | None:
-    """`code` where this model has it, else None: a model for the way back may spell languages otherwise."""
-    patterns = (*_MARKS_SOURCE.values(), *_BEFORE_SOURCE.values())
-    known = {one for pattern in patterns for one in _codes(_tokens(tokenizer), pattern)}
-    return code if code in known else None
+            return family, codes
+    return "one pair", {}
 
 
 def _tokens(tokenizer: Any) -> Collection[str]:

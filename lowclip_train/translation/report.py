@@ -1,6 +1,7 @@
 """What a translation run tells: a JSON file beside the pairs, with every row that was dropped."""
 
 import importlib.metadata
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,15 @@ class TranslationReport:
 def report_path(out: Path) -> Path:
     """`pairs-az.tsv` → `pairs-az.report.json`."""
     return out.with_name(f"{out.stem}.report.json")
+
+
+def is_report_of(path: Path, out: Path) -> bool:
+    """Whether `path` holds what an earlier run told of `out`."""
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(told, dict) and "forward" in told and Path(str(told.get("out"))).name == out.name
 
 
 def pass_report(model: str, engine: Engine, translated: Translated) -> PassReport:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lowclip_runtime.errors import ConfigError, first_line
 from lowclip_train.progress import say
 from lowclip_train.translation.batches import batches, bucket, max_new_tokens
 from lowclip_train.translation.cache import Translation, TranslationCache, cache_key
@@ -14,7 +15,7 @@ from lowclip_train.translation.config import TranslationConfig
 from lowclip_train.translation.engines import Engine
 
 TOO_LONG = "source too long"
-_GENERATION = 1  # counts up whenever the same settings would give another translation
+_GENERATION = 2  # counts up whenever the same settings would give another translation
 _LINE_EVERY_S = 30.0
 
 
@@ -35,23 +36,26 @@ class Translated:
 def translate_sentences(
     sentences: Sequence[str], engine: Engine, config: TranslationConfig, cache: TranslationCache
 ) -> Translated:
-    """Translate `sentences`, which are distinct; the order of the result is theirs, however they were batched."""
+    """Translate `sentences`, which are distinct; the order of the result is theirs, however they were batched.
+
+    Whether one is too long is asked first and never cached: a run with a larger limit may have translated it.
+    """
     keys = _keys(sentences, engine, config)
-    known = {s: cached for s in sentences if (cached := cache.get(keys[s])) is not None}
     token_ids = dict(zip(sentences, engine.tokenizer.token_ids(sentences), strict=True)) if sentences else {}
     longest = min(config.max_tokens, engine.positions - 2)
-    fresh = {s: Translation("", TOO_LONG) for s in sentences if len(token_ids[s]) > longest}
-    todo = [s for s in sentences if s not in known and s not in fresh]
+    fit = [s for s in sentences if len(token_ids[s]) <= longest]
+    known = {s: cached for s in fit if (cached := cache.get(keys[s])) is not None}
+    todo = [s for s in fit if s not in known]
+    found = {**dict.fromkeys(sentences, Translation("", TOO_LONG)), **known}
     started = time.monotonic()
     progress = _Progress(len(todo), f"{config.source}→{config.target}")
     for positions in batches([len(token_ids[s]) for s in todo], config.batch_tokens):
         batch = [todo[i] for i in positions]
         done = _generate([token_ids[s] for s in batch], engine, config)
         cache.append([(keys[s], s, translation) for s, translation in zip(batch, done, strict=True)])
-        fresh.update(zip(batch, done, strict=True))
+        found.update(zip(batch, done, strict=True))
         progress.add(len(batch))
     progress.close()
-    found = {s: known[s] if s in known else fresh[s] for s in sentences}
     return Translated(
         by_sentence=found, from_cache=len(known), now=len(todo), seconds=time.monotonic() - started
     )
@@ -66,8 +70,22 @@ def _keys(sentences: Sequence[str], engine: Engine, config: TranslationConfig) -
 def _generate(
     token_ids: Sequence[Sequence[int]], engine: Engine, config: TranslationConfig
 ) -> list[Translation]:
+    """Translate one batch.
+
+    Raises:
+        ConfigError: the device has too little memory for it.
+    """
     limit = max_new_tokens(bucket(len(token_ids[0])))  # a batch is of one bucket
-    return engine.generate(token_ids, config.beams, min(limit, engine.positions - 1))
+    try:
+        return engine.generate(token_ids, config.beams, min(limit, engine.positions - 1))
+    except RuntimeError as error:  # CTranslate2 has no class of its own for it
+        if "out of memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"{config.device} has too little memory for {len(token_ids)} sentences of up to {len(token_ids[0])} tokens "
+            f"({first_line(error)}); lower --batch-tokens, which is {config.batch_tokens}, or --beams, then run it "
+            "again: what is translated is kept"
+        ) from error
 
 
 class _Progress:

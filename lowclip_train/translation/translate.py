@@ -1,5 +1,6 @@
 """The whole run: read pairs, translate each distinct sentence, judge, write pairs and report."""
 
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from lowclip_train.translation.report import (
     DroppedRow,
     TranslationReport,
     by_reason,
+    is_report_of,
     percentiles,
     report_path,
     versions,
@@ -41,15 +43,16 @@ def translate_pairs(
     Raises:
         ConfigError: a model cannot be loaded or lacks a language.
         DatasetError: the pairs cannot be read or hold no caption in the source language.
-        InputError: `out` is there already or is `pairs_file`, or the cache is none or in use.
+        InputError: `out` is there already, another file stands where it, its report or the cache belongs, or the
+            cache is in use.
     """
     pairs_file, out = Path(pairs_file), Path(out)
-    _refuse_to_lose(pairs_file, out, overwrite)
+    cache_path = out.with_name(f"{out.stem}.cache.jsonl") if cache is None else Path(cache)
+    _refuse_to_lose(pairs_file, out, cache_path, overwrite)
     pairs = with_caption_ids(read_pairs(pairs_file))
     source = _source_rows(pairs, config, pairs_file)
     wanted = _not_yet_translated(source, pairs, config)
     sentences = list(dict.fromkeys(sentence_of(pair) for pair in wanted))
-    cache_path = out.with_name(f"{out.stem}.cache.jsonl") if cache is None else Path(cache)
     with TranslationCache(cache_path) as opened:
         judged = judge_sentences(sentences, config, opened, cache_path.parent)
     added, dropped = _rows(wanted, judged.verdicts, config)
@@ -90,13 +93,24 @@ def sentence_of(pair: Pair) -> str:
     return " ".join(unicodedata.normalize("NFC", pair.caption).split())
 
 
-def _refuse_to_lose(pairs_file: Path, out: Path, overwrite: bool) -> None:
-    if out.exists() and pairs_file.exists() and out.samefile(pairs_file):
-        raise InputError(f"{out} would replace the pairs that it is made from; name another file")
+def _refuse_to_lose(pairs_file: Path, out: Path, cache: Path, overwrite: bool) -> None:
     if out.is_dir():
         raise InputError(f"{out} is a folder; name a file such as {out / 'pairs-translated.tsv'}")
+    report = report_path(out)
+    read_and_written = {"pairs": pairs_file, "OUT": out, "its report": report, "the cache": cache}
+    for (one, path), (other, other_path) in itertools.combinations(read_and_written.items(), 2):
+        if _is_same(path, other_path):
+            raise InputError(f"{one} and {other} would both be {path}; give each a name of its own")
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; name another file or pass --overwrite")
+    if report.exists() and not is_report_of(report, out):
+        raise InputError(
+            f"the report would replace {report}, which is no report of {out.name}; move it away or name another OUT"
+        )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
 
 
 def _source_rows(pairs: Sequence[Pair], config: TranslationConfig, pairs_file: Path) -> list[Pair]:

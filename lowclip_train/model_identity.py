@@ -1,4 +1,4 @@
-"""What a model is, by its content: a copied or renamed folder keeps its cache, a retrained one does not."""
+"""What a model is, by its content: a copied or renamed folder keeps its caches, a retrained one does not."""
 
 import hashlib
 from pathlib import Path
@@ -6,6 +6,11 @@ from pathlib import Path
 from lowclip_runtime.files import sha256_of
 
 _SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".spm", ".txt"}
+
+
+def model_identity(model: str, commit: str | None) -> str:
+    """Of a local folder its content, of a hub name the name and `commit`."""
+    return folder_identity(Path(model)) if Path(model).is_dir() else f"{model}@{commit}"
 
 
 def folder_identity(folder: Path) -> str:
