@@ -17,7 +17,7 @@ from lowclip_train.dataset import Dataset
 from lowclip_train.model_identity import folder_identity
 
 CONFIG = "config"
-Fingerprint = Mapping[str, str]  # `config`, or the path of a file or model folder → hash of its content
+Fingerprint = Mapping[str, str]  # `config`, a path or a hub's name → hash of its content
 
 
 def fingerprint(config: TrainConfig, datasets: Sequence[Dataset], dual_teacher: str = "") -> Fingerprint:
