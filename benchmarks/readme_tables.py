@@ -34,7 +34,7 @@ def with_tables(text: str) -> str:
     """`text` with every generated table as the result files have it."""
     tables = {"quality": _quality, "footprint": _footprint, "index": _index, "vocabulary": _vocabulary}
     made = {name: table(_result(name)) for name, table in tables.items()}
-    made["export"] = export_table(RESULTS / "export")
+    made |= {name: export_table(RESULTS / name) for name in ("export", "export_without_vnni")}
     made["runtime"] = runtime_table(RESULTS)
     for name, table in made.items():
         opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
