@@ -10,6 +10,7 @@ from torch import nn
 
 from lowclip_export.fused_attention import SelfAttention, with_fused_attention, with_standard_attention
 from lowclip_export.graph import image_graph
+from lowclip_export.half_precision import half_precision
 from lowclip_export.int8_matmul import product_inputs
 from lowclip_export.onnx_edit import run_graph
 from lowclip_export.optimize import optimize_image, optimize_standard
@@ -97,6 +98,16 @@ def test_attention_normalization_and_gelu_are_fused(tower_and_size: tuple[Unit, 
     assert ops["Erf"] == 0
     assert ops["LayerNormalization"] >= 2 * attentions
     assert ops["Sqrt"] == 0
+
+
+def test_fp16_adds_residuals_inside_of_normalizations(tower_and_size: tuple[Unit, int]) -> None:
+    tower, size_px = tower_and_size
+    graph = graph_of(tower, size_px)
+    ops = Counter(node.op_type for node in half_precision(graph).graph.node)
+    assert ops["SkipLayerNormalization"] >= ops["MultiHeadAttention"] > 0
+    assert not any(node.op_type == "SkipLayerNormalization" for node in graph.graph.node)
+    standard = image_graph(with_standard_attention(tower), PreprocessSpec(size_px=size_px))
+    assert {node.domain for node in half_precision(standard).graph.node} <= {"", "ai.onnx"}
 
 
 def test_swin_moves_tokens_by_rows_only() -> None:
