@@ -86,9 +86,7 @@ def ours_elsewhere(source: Source, graph: Path, worker: Worker, versions: dict[s
 
     `versions` gets those of that environment.
     """
-    name, is_text = "ours_openvino_provider", "input_ids" in source.example
-    opened = worker.ask(
-        "open", name=name, path=str(graph), provider="openvino", threads=source.threads, text=is_text
-    )
+    name = "ours_openvino_provider"
+    opened = worker.ask("open", name=name, path=str(graph), provider="openvino", threads=source.threads)
     versions |= opened["versions"]
     return Peer(name, lambda feed: There(worker, name, source.output), file_megabytes(graph))

@@ -132,7 +132,6 @@ def ours(source: Source, graph: Path) -> Peer:
         graph,
         "cpu",
         threads=source.threads,
-        shrink_memory=is_text,
         part_items=None if is_text else PART_IMAGES,
     )
     return Peer("ours", lambda feed: Here(lambda x: session.run(source.output, x)), file_megabytes(graph))

@@ -71,7 +71,9 @@ print(json.dumps({"peak": peak_mb(), "after a tenth": told[1], "at the end": tol
 @click.option("--photos", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--count", default=10_000, show_default=True, help="12-megapixel photos to index.")
 @click.option("--gallery", default=100_000, show_default=True, help="Photos of the index that is searched.")
-@click.option("--work", type=click.Path(path_type=Path), default=None, help="Where the photos are written.")
+@click.option(
+    "--work", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where photos are written."
+)
 def main(photos: Path, count: int, gallery: int, work: Path | None) -> None:
     """Measure and write the result."""
     with tempfile.TemporaryDirectory(dir=work) as folder:

@@ -6,7 +6,7 @@ One JSON object a line each way; the worker waits without using the processor be
 rounds can be interleaved with everybody else's. Graphs are opened as the runtime opens them (`TowerSession`),
 and it needs what the runtime's session needs: numpy and one build of onnxruntime.
 
-    {"do": "open", "name", "path", "provider", "threads", "text": bool}  → {"versions": {…}}
+    {"do": "open", "name", "path", "provider", "threads"}  → {"versions": {…}}
     {"do": "time", "name", "output", "feed": "x.npz", "seconds"}        → {"seconds_per_run"}
     {"do": "processor", "name", "output", "feed": "x.npz", "runs"}      → {"processor_seconds_per_run"}
     {"do": "embed", "name", "output", "feed": "x.npz", "to": "y.npy"}   → {}
@@ -62,9 +62,7 @@ def seconds_per_run(run: Callable[[], Any], seconds: float) -> float:
 
 
 def _open(request: Request, sessions: dict[str, TowerSession]) -> dict[str, Any]:
-    sessions[request["name"]] = TowerSession(
-        request["path"], request["provider"], threads=request["threads"], shrink_memory=request["text"]
-    )
+    sessions[request["name"]] = TowerSession(request["path"], request["provider"], threads=request["threads"])
     return {"versions": installed_distributions()}
 
 

@@ -224,7 +224,6 @@ class LowClip:
             self._provider,
             provider_options=self._provider_options,
             threads=self.threads,
-            shrink_memory=tower == "text",
             part_items=PART_IMAGES if tower == "image" else None,
         )
 

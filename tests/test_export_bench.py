@@ -90,11 +90,9 @@ def test_worker_opens_times_embeds_and_survives_a_bad_request(tmp_path: Path) ->
     feed = {"pixel_values": np.array([[1, 2, 3], [-4, 0, 0.5]], np.float32)}
     with Worker(Path(sys.executable), tmp_path) as worker:
         with pytest.raises(RuntimeError, match=r"open failed: .*missing\.onnx"):
-            worker.ask(
-                "open", name="x", path=str(tmp_path / "missing.onnx"), provider="cpu", threads=1, text=False
-            )
+            worker.ask("open", name="x", path=str(tmp_path / "missing.onnx"), provider="cpu", threads=1)
         path = str(_doubling_graph(tmp_path / "doubling.onnx"))
-        opened = worker.ask("open", name="x", path=path, provider="cpu", threads=1, text=False)
+        opened = worker.ask("open", name="x", path=path, provider="cpu", threads=1)
         assert any(name.startswith("onnxruntime") for name in opened["versions"])
         request = {"name": "x", "output": "image_embeds", "feed": worker.feed(feed)}
         assert worker.ask("time", seconds=0.0, **request)["seconds_per_run"] > 0
