@@ -30,9 +30,8 @@ Pixels = NDArray[np.uint8]
 TOWERS = ("image", "text")
 BATCH_SIZE = 16  # images; on CPUs larger ones gain a few percent at most and hold more memory
 BATCH_TOKENS = 512  # of texts, padding included: memory depends on tokens, not on texts
-PART_IMAGES = (
-    2  # that one thread runs at a time: activations of more leave the cache, of one alone cost ResNet-50 3 %
-)
+# that one thread runs at a time: activations of more leave the cache, of one alone cost ResNet-50 3 %
+PART_IMAGES = 2
 _REMEMBERED_QUERIES = 256
 
 

@@ -171,9 +171,8 @@ def session_options(threads: int, spin_us: int = SPIN_US) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3  # errors only
-    spins = spin_us > 0 and _is_at_least(
-        1, 26
-    )  # earlier ones take the cores from image decoding without a bound
+    # earlier ones spin for as long as they like, which takes the cores from image decoding
+    spins = spin_us > 0 and _is_at_least(1, 26)
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spins else "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if spins:

@@ -7,11 +7,19 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from tiny_graphs import constants_of, graph
 
-from lowclip_export.int8_matmul import int8_matmuls, product_inputs, static_scales, token_scales
+from lowclip_export.int8_matmul import (
+    gelu_token_scales,
+    int8_matmuls,
+    product_inputs,
+    static_scales,
+    token_scales,
+)
 from lowclip_export.int8_storage import int8_projection, int8_tables
 from lowclip_export.onnx_edit import run_graph
-from lowclip_export.recipe import FULL_RANGE, NEVER_SATURATES
+from lowclip_export.quantize import quantize_text
+from lowclip_export.recipe import FULL_RANGE, NEVER_SATURATES, MatMulRecipe
 from lowclip_export.smoothing import smoothed
+from lowclip_export.statistics import Calibration
 
 
 def matmul_graph(weights: NDArray[np.float32]) -> onnx.ModelProto:
@@ -92,6 +100,44 @@ def test_static_scales_give_the_outputs_of_gelu_to_the_other_quantizer():
         "QuantizeLinear",
         "ReduceMax",
     }
+
+
+def gelu_graph(weights: NDArray[np.float32]) -> onnx.ModelProto:
+    """`x` (N, L, I) → Gelu → MatMul → `y` (N, L, O)."""
+    model = matmul_graph(weights)
+    model.graph.node[0].input[0] = "g"
+    model.graph.node.insert(0, helper.make_node("Gelu", ["x"], ["g"], domain="com.microsoft"))
+    return model
+
+
+def test_gelu_scales_halve_the_error_and_clip_nothing():
+    generator = np.random.default_rng(4)
+    weights = generator.integers(-64, 65, (48, 24)).astype(np.float32)
+    weights[0] = 64  # so that weights are their own integers, and activations alone are rounded
+    model = gelu_graph(weights)
+    tokens = generator.normal(0, 2, (4, 9, 48)).astype(np.float32)
+    tokens[0, 0] = -0.75  # GELU's lowest, everywhere
+    ((expected,),) = run_graph(model, [{"x": tokens}])
+    errors = {}
+    for quantizer in (token_scales, gelu_token_scales):
+        ((found,),) = run_graph(
+            int8_matmuls(model, NEVER_SATURATES, token_scales, quantizer), [{"x": tokens}]
+        )
+        errors[quantizer] = np.abs(found - expected).mean()
+        assert np.abs(found[0, 0] - expected[0, 0]).max() < 0.05 * np.abs(expected[0, 0]).max()
+    assert errors[gelu_token_scales] < 0.6 * errors[token_scales]  # 127 / 231 of the step
+
+
+def test_mixed_smooths_what_normalization_gives_and_not_what_gelu_gives():
+    generator = np.random.default_rng(5)
+    weights = generator.normal(size=(48, 24)).astype(np.float32)
+    feeds = [{"x": generator.normal(0, 2, (1, 9, 48)).astype(np.float32)}]
+    after_gelu, alone = (
+        quantize_text(model, MatMulRecipe(method="mixed", smoothing=0.5), Calibration(model, lambda: feeds))
+        for model in (gelu_graph(weights), matmul_graph(weights))
+    )
+    assert not any(name.endswith("/smooth") for node in after_gelu.graph.node for name in node.output)
+    assert any(name.endswith("/smooth") for node in alone.graph.node for name in node.output)
 
 
 def test_zero_tokens_stay_zero():
