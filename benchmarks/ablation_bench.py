@@ -18,9 +18,9 @@ from ablation_rows import BASE, BOTH, ENGLISH, ROWS, base_config
 from result_file import RESULTS, row, write_result
 
 from lowclip_runtime.cli.options import refuse_in_one_sentence
+from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.evaluate import EmbeddedPairs, embed_pairs, figures
 from lowclip_runtime.pairs import Pair
-from lowclip_runtime.text_noise import without_diacritics
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.config import TrainConfig, load_config
 from lowclip_train.dataset import Dataset, read_dataset, write_dataset

@@ -12,8 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
 from lowclip_runtime.spec import TextSpec
-from lowclip_runtime.text import AZERBAIJANI_CYRILLIC, AZERBAIJANI_LETTERS, TYPOGRAPHIC
+from lowclip_runtime.text import AZERBAIJANI_CYRILLIC, TYPOGRAPHIC
 
 # What `\s` of Python's `re` matches; Oniguruma and JavaScript each leave some of it out.
 _WHITE_SPACE = r"[\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
@@ -26,11 +27,16 @@ _DIFFERENCES = (
     "An empty text is not refused, and one of thousands of characters is not cut before it is tokenized.",
 )
 _PREFIX_DIFFERENCE = "A text that begins with `{prefix}` already does not get it a second time."
+_DIACRITICS_DIFFERENCE = (
+    "Azerbaijani typed without diacritics (qirmizi masin) is not read as if typed with them."
+)
 
 
 def differences(spec: TextSpec) -> list[str]:
     """How a client that knows only the bundle's `tokenizer.json` departs from ours, as sentences."""
-    told = [*_DIFFERENCES, _PREFIX_DIFFERENCE] if spec.prefix else _DIFFERENCES
+    told = [*_DIFFERENCES]
+    told += [_PREFIX_DIFFERENCE] if spec.prefix else []
+    told += [_DIACRITICS_DIFFERENCE] if spec.restore_diacritics else []
     return [sentence.format(max_tokens=spec.max_tokens, prefix=spec.prefix) for sentence in told]
 
 

@@ -15,7 +15,7 @@ from lowclip_runtime.files import sha256_of
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 
-SCHEMA_VERSION = 2  # 1 had no `text.from_cyrillic`
+SCHEMA_VERSION = 3  # 1 had no `text.from_cyrillic`, 2 no `text.restore_diacritics`
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 Precision = Literal["fp32", "fp16", "int8"]

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from lowclip_runtime.bootstrap import Bootstrap, retrieval_intervals
+from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.evaluate import EmbeddedPairs, Embedder, Embeddings
 from lowclip_runtime.metrics import query_results
 from lowclip_runtime.pairs import Pair
-from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo, without_diacritics
+from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo
 
 AZERBAIJANI = "az"
 CLEAN = "clean"

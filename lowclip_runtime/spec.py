@@ -57,6 +57,7 @@ class TextSpec:
         max_tokens: longer texts are cut to this many tokens, special tokens included.
         lowercase: `azerbaijani` lowers with İ → i and I → ı where the text is Azerbaijani; `none` keeps case.
         from_cyrillic: write Cyrillic letters as Azerbaijani Latin ones, for models that know no Cyrillic.
+        restore_diacritics: write Azerbaijani typed without diacritics as it would be typed with them.
         pad_token_id: the id that fills a row up to the longest of its batch.
     """
 
@@ -64,6 +65,7 @@ class TextSpec:
     max_tokens: int = 64
     lowercase: Literal["none", "azerbaijani"] = "none"
     from_cyrillic: bool = False
+    restore_diacritics: bool = False
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
@@ -72,7 +74,8 @@ class TextSpec:
             problems.append(f"max_tokens must be in 4..512, not {self.max_tokens}")
         if self.pad_token_id < 0:
             problems.append(f"pad_token_id must be 0 or more, not {self.pad_token_id}")
-        if self.from_cyrillic and self.lowercase != "azerbaijani":
-            problems.append(f"from_cyrillic needs lowercase = 'azerbaijani', not {self.lowercase!r}")
+        for name in ("from_cyrillic", "restore_diacritics"):
+            if getattr(self, name) and self.lowercase != "azerbaijani":
+                problems.append(f"{name} needs lowercase = 'azerbaijani', not {self.lowercase!r}")
         if problems:
             raise ValueError("; ".join(problems))

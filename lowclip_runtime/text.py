@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as HfTokenizer
 
+from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS, restore_diacritics
 from lowclip_runtime.errors import ConfigError, TextError
 from lowclip_runtime.spec import TextSpec
 
@@ -26,7 +27,6 @@ TYPOGRAPHIC = str.maketrans(
         "…": "...", "\u00ad": None, "\u200b": None, "\u200c": None, "\u200d": None, "\ufeff": None,
     }
 )  # fmt: skip
-AZERBAIJANI_LETTERS = re.compile("[əğışçöüƏĞİŞÇÖÜ]")
 _AZERBAIJANI_LOWER = str.maketrans({"İ": "i", "I": "ı"})
 # The Azerbaijani alphabet of 1958 to 1991, and the Russian letters that it was written with before and in names; small
 # letters only, since case cannot be kept where one letter becomes two.
@@ -46,7 +46,7 @@ def normalize_text(text: str, spec: TextSpec) -> str:
 
     `str.lower` alone turns İ into two code points and I into i, both wrong in Azerbaijani; so `azerbaijani`
     lowers İ → i, and I → ı where the text holds a letter that English does not have. `from_cyrillic` writes
-    Cyrillic letters as the Latin ones of today's alphabet.
+    Cyrillic letters as the Latin ones of today's alphabet, and `restore_diacritics` qirmizi as qırmızı.
 
     Raises:
         TextError: `text` is not a string, not valid Unicode, or empty once white space is removed.
@@ -67,6 +67,8 @@ def normalize_text(text: str, spec: TextSpec) -> str:
         clean = lower_azerbaijani(clean)
     if spec.from_cyrillic:
         clean = unicodedata.normalize("NFC", clean.translate(_FROM_CYRILLIC))
+    if spec.restore_diacritics:
+        clean = restore_diacritics(clean)
     return spec.prefix + clean
 
 

@@ -1,4 +1,4 @@
-"""One caption as people type it: without diacritics, in capitals, in Cyrillic, with a typing error.
+"""One caption as people type it: in capitals, in Cyrillic, with a typing error (`diacritics.py`: without diacritics).
 
 Each is a function of the text, and where it draws, of a random generator. Training draws which caption gets which in
 `lowclip_train/text_noise.py`; `robustness.py` measures what each costs.
@@ -6,18 +6,13 @@ Each is a function of the text, and where it draws, of a random generator. Train
 
 import numpy as np
 
-from lowclip_runtime.text import AZERBAIJANI_CYRILLIC, AZERBAIJANI_LETTERS, lower_azerbaijani
+from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
+from lowclip_runtime.text import AZERBAIJANI_CYRILLIC, lower_azerbaijani
 
-_NO_DIACRITICS = str.maketrans("əğışçöüƏĞİŞÇÖÜ", "egiscouEGISCOU")
 _UPPER = str.maketrans({"i": "İ", "ı": "I"})
 # the alphabet's own letters come before those of Russian that are written alike
 _TO_CYRILLIC = {latin: letter for letter, latin in reversed(AZERBAIJANI_CYRILLIC.items()) if len(latin) == 1}
 _LEAST_LETTERS = 4  # in a word that an error may hit: shorter ones would become other words
-
-
-def without_diacritics(text: str) -> str:
-    """Azerbaijani as it is typed on a foreign keyboard: qırmızı maşın → qirmizi masin."""
-    return text.translate(_NO_DIACRITICS)
 
 
 def in_cyrillic(text: str) -> str:

@@ -126,9 +126,9 @@ def lay_out_texts(data: Path, work: Path) -> None:
     """az-en texts without photos as pairs, and the corpora that choose the vocabulary."""
     parallel = []
     for name in ("xtd200_az_en_tr", "flickr30k-200_az_en_tr"):
-        for key, az, en, _ in _rows(data / f"text/{name}.tsv"):
+        for key, az, en, _ in tab_separated_rows(data / f"text/{name}.tsv"):
             parallel += [Pair(key, az, "az"), Pair(key, en, "en")]
-    for key, en, az in _rows(data / "text/gcompris_words_en_az.tsv"):
+    for key, en, az in tab_separated_rows(data / "text/gcompris_words_en_az.tsv"):
         parallel += [Pair(key, az, "az"), Pair(key, en, "en")]
     with whole_file(work / "parallel.tsv") as aside:
         write_pairs(aside, parallel)
@@ -182,7 +182,8 @@ def _seen_texts(row: dict[str, str]) -> Iterable[str]:
     return () if is_unseen(row["key"]) else (row["en"], row["az"], row["az_keywords"].replace("|", " "))
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
+def tab_separated_rows(path: Path) -> Iterator[list[str]]:
+    """Cells of a file without a header; empty lines are left out."""
     for line in path.read_text("utf-8").splitlines():
         if line.strip():
             yield line.split("\t")

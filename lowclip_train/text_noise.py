@@ -6,8 +6,8 @@ and, where its spec says so, Cyrillic, costs nothing and teaches nothing; other 
 
 import numpy as np
 
-from lowclip_runtime.text import AZERBAIJANI_LETTERS
-from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo, without_diacritics
+from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS, without_diacritics
+from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo
 from lowclip_train.config import TextNoise
 
 

@@ -1,0 +1,91 @@
+"""The word lists that the runtime reads Azerbaijani without diacritics by, made from texts of both languages.
+
+    python -m lowclip_train.word_lists DATA OUT
+
+DATA holds what its README describes; OUT gets `azerbaijani.txt` and `english.txt`, which go to `lowclip_runtime/words`.
+Texts of the val and test splits are left out. Words of the texts count as often as they occur, those of the word list,
+which is noisy, a hundredth: they decide only where the texts say nothing.
+"""
+
+import gzip
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+from lowclip_runtime.cli.options import refuse_in_one_sentence
+from lowclip_runtime.diacritics import without_diacritics
+from lowclip_runtime.files import whole_file
+from lowclip_runtime.pairs import read_pairs
+from lowclip_runtime.text import lower_azerbaijani
+from lowclip_train.shipped_recipe import emoji_concepts, is_unseen, tab_separated_rows
+
+_WORD = re.compile(r"[^\W\d_]+")
+_LATIN = re.compile("[a-zəğışçöü]+")
+_NOISY = 0.01
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@refuse_in_one_sentence
+def main(data: Path, out: Path) -> None:
+    """Write the two word lists into OUT."""
+    counts = {lang: _counts(texts(data, lang)) for lang in ("az", "en")}
+    noisy = gzip.decompress((data / "text/tesseract_aze_wordlist.txt.gz").read_bytes()).decode("utf-8")
+    azerbaijani = lines(counts["az"], map(lower_azerbaijani, noisy.split()))
+    out.mkdir(parents=True, exist_ok=True)
+    for name, words in (("azerbaijani.txt", azerbaijani), ("english.txt", counts["en"])):
+        with whole_file(out / name) as aside:
+            ordered = sorted(words, key=lambda word: without_diacritics(word).rstrip("?"))
+            aside.write_text("".join(f"{word}\n" for word in ordered), "utf-8")
+
+
+def texts(data: Path, lang: str) -> Iterator[str]:
+    """Training captions, captions without photos, nouns, and names of emoji but those that training never sees."""
+    for pair in read_pairs(data / "flickr8k/captions.tsv"):
+        if pair.lang == lang and pair.split == "train":
+            yield pair.caption
+    for name in ("xtd200_az_en_tr", "flickr30k-200_az_en_tr"):
+        for _, az, en, _ in tab_separated_rows(data / f"text/{name}.tsv"):
+            yield az if lang == "az" else en
+    for _, en, az in tab_separated_rows(data / "text/gcompris_words_en_az.tsv"):
+        yield az if lang == "az" else en
+    for row in emoji_concepts(data / "az-emoji/labels.tsv"):
+        if not is_unseen(row["key"]):
+            yield f"{row['az']} {row['az_keywords']}" if lang == "az" else row["en"]
+
+
+def lines(counts: Counter[str], noisy: Iterable[str]) -> list[str]:
+    """One word for each way to type without diacritics: the most frequent, then the one with most diacritics.
+
+    It gets a `?` where what is typed is a word of the texts as well, or where all its words are of `noisy`. Words of `noisy`
+    without diacritics are left out: many of them are no Azerbaijani.
+    """
+    words = [*counts, *(word for word in noisy if _LATIN.fullmatch(word))]
+    weights = {word: counts[word] or _NOISY for word in sorted(words)}
+    best: dict[str, str] = {}
+    for word in weights:
+        typed = without_diacritics(word)
+        best[typed] = max(best.get(typed, word), word, key=lambda w: (weights[w], _diacritics(w)))
+    found = []
+    for typed, word in best.items():
+        also = typed != word and typed in weights and (counts[typed] > 0 or not counts[word])
+        if typed != word or counts[word]:
+            found.append(f"{word}?" if also else word)
+    return found
+
+
+def _counts(found: Iterable[str]) -> Counter[str]:
+    words = (word for text in found for word in _WORD.findall(lower_azerbaijani(text)))
+    return Counter(word for word in words if _LATIN.fullmatch(word))
+
+
+def _diacritics(word: str) -> int:
+    return sum(letter != typed for letter, typed in zip(word, without_diacritics(word), strict=True))
+
+
+if __name__ == "__main__":
+    main()
