@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import normalize_text
-from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo, without_diacritics
+from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo
 from lowclip_train.config import TextNoise
 from lowclip_train.text_noise import noisy
 
@@ -14,7 +15,7 @@ CAPTIONS = (
     "iki it çəmənlikdə top arxasınca yüyürür",
     "göy köynəkli kişi velosiped sürür",
 )
-SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True)
+SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True, restore_diacritics=True)
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,10 @@ def test_english_has_its_own_capitals() -> None:
 
 
 @pytest.mark.parametrize("text", CAPTIONS)
-def test_the_runtime_undoes_capitals_and_cyrillic(text: str) -> None:
+def test_the_runtime_undoes_capitals_cyrillic_and_a_foreign_keyboard(text: str) -> None:
     assert normalize_text(upper_azerbaijani(text), SHIPPED) == text
     assert normalize_text(in_cyrillic(text), SHIPPED) == text
+    assert normalize_text(without_diacritics(text), SHIPPED) == text
 
 
 @pytest.mark.parametrize("text", CAPTIONS)
