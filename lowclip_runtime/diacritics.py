@@ -1,9 +1,8 @@
 """Azerbaijani typed without its letters, read as if typed with them: qirmizi masin → qırmızı maşın.
 
-`words/azerbaijani.txt` has one line for each word as it is typed on a foreign keyboard, in the order of that: the word that
-is meant, the likeliest where several are typed alike, and `?` where what is typed is as good a word: duz is salt, düz
-straight. `words/english.txt` says which words are English.
-`lowclip_train/word_lists.py` makes both.
+`words/azerbaijani.txt` has one line for each word as it is typed on a foreign keyboard, in the order of that: the word
+that is meant, the likeliest where several are typed alike, and `?` where what is typed may be meant as well: bez is
+cloth, bəz none. `words/english.txt` says which words are English. `lowclip_train/word_lists.py` makes both.
 """
 
 import re

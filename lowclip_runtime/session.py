@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ProviderError, first_line
+from lowclip_runtime.openvino_options import LEAST_ONNXRUNTIME, openvino_options
 from lowclip_runtime.streams import Streams
 
 # each name's onnxruntime providers in order; the CPU one takes the few shape operators that are left over
@@ -41,16 +42,12 @@ DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnx
 # 4.6, 3.5, 4.2 ms, a folder of large photos 32, 32, 31 photos/s.
 SPIN_US = 50
 
-# What OpenVINO itself would choose on processors with bf16, where onnxruntime asks for fp32: the float parts of an int8
-# graph run faster. MEASURED on ViT-B 1.13 ×, at a mean cosine of 0.9997 to the same in fp32.
-_OPENVINO_OPTIONS = {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}'}
-
 
 class TowerSession:
     """An ONNX graph ready to run.
 
-    On the CPU a batch is cut into parts, each run by one thread (`streams.py`), and an item alone is run by all threads
-    together. Each of the two ways opens its session when it is first used.
+    On the CPU and with OpenVINO a batch is cut into parts, each run by one thread (`streams.py`), and an item alone is
+    run by all threads together. Each of the two ways opens its session when it is first used.
 
     Args:
         path: the .onnx file; external data must lie beside it.
@@ -58,7 +55,8 @@ class TowerSession:
         provider_options: of that provider, by onnxruntime's names, such as `{"device_id": "1"}` for `cuda`.
         threads: CPU threads; by default as many as the affinity and the container's quota give.
         spin_us: microseconds that an idle thread waits for the next operator before it sleeps, see `SPIN_US`.
-        part_items: items of a batch that one thread runs at a time; without it, an equal share of the batch.
+        part_items: items of a batch that one thread of the `cpu` provider runs at a time; without it, and with
+            OpenVINO, an equal share of the batch.
 
     Attributes:
         provider: the name that is in use (never `auto`).
@@ -95,7 +93,7 @@ class TowerSession:
         Raises:
             BundleError: the graph has other inputs or outputs, or cannot run on these shapes.
         """
-        in_parts = self.provider == "cpu" and 1 < self.threads <= len(next(iter(feed.values())))
+        in_parts = self._runs_parts and 1 < self.threads <= len(next(iter(feed.values())))
         session = self._alone if in_parts else self._together
         self._check_names(session, output, feed)
         try:
@@ -117,17 +115,22 @@ class TowerSession:
 
     @cached_property
     def _alone(self) -> ort.InferenceSession:
-        """One thread in each run: the one that calls."""
-        return self._open(1)[1]
+        """One thread in each run: on the CPU the one that calls, with OpenVINO one of its own."""
+        return self._open(1)[1] if self.provider == "cpu" else self._open(self.threads, self.threads)[1]
+
+    @property
+    def _runs_parts(self) -> bool:
+        """OpenVINO only where it can be told to, and is told nothing else."""
+        takes_streams = _is_at_least(*LEAST_ONNXRUNTIME) and not self._provider_options
+        return self.provider == "cpu" or (self.provider == "openvino" and takes_streams)
 
     @cached_property
     def _streams(self) -> Streams:
-        return Streams(self.threads, self._part_items)
+        return Streams(self.threads, self._part_items if self.provider == "cpu" else None)
 
-    def _open(self, threads: int) -> tuple[str, ort.InferenceSession]:
-        return _open(
-            self.path, self.provider, session_options(threads, self._spin_us), self._provider_options
-        )
+    def _open(self, threads: int, streams: int = 1) -> tuple[str, ort.InferenceSession]:
+        options = session_options(threads, self._spin_us)
+        return _open(self.path, self.provider, options, self._provider_options, streams)
 
     def _check_names(
         self, session: ort.InferenceSession, output: str, feed: Mapping[str, NDArray[Any]]
@@ -224,27 +227,27 @@ def check_provider(name: str) -> None:
 
 
 def _open(
-    path: Path, provider: str, options: ort.SessionOptions, of_provider: Mapping[str, str]
+    path: Path, provider: str, options: ort.SessionOptions, of_provider: Mapping[str, str], streams: int
 ) -> tuple[str, ort.InferenceSession]:
     if provider != "auto":
-        return provider, _open_with(path, provider, options, of_provider)
+        return provider, _open_with(path, provider, options, of_provider, streams)
     if of_provider:
         raise ProviderError("provider options need the name of their provider; name it instead of 'auto'")
     for name in _AUTO_ORDER:
         if name in available_providers():
             try:
-                return name, _open_with(path, name, options, {})
+                return name, _open_with(path, name, options, {}, streams)
             except ProviderError:
                 continue
-    return "cpu", _open_with(path, "cpu", options, {})
+    return "cpu", _open_with(path, "cpu", options, {}, streams)
 
 
 def _open_with(
-    path: Path, provider: str, options: ort.SessionOptions, of_provider: Mapping[str, str]
+    path: Path, provider: str, options: ort.SessionOptions, of_provider: Mapping[str, str], streams: int
 ) -> ort.InferenceSession:
     wanted = [name for name in PROVIDERS[provider] if name in ort.get_available_providers()]
-    if provider == "openvino" and _is_at_least(1, 24):
-        of_provider = of_provider or _OPENVINO_OPTIONS
+    if provider == "openvino" and _is_at_least(*LEAST_ONNXRUNTIME):
+        of_provider = of_provider or openvino_options(options.intra_op_num_threads, streams)
     if provider in ("cuda", "tensorrt"):
         with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
             ort.preload_dlls()

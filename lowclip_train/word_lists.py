@@ -61,8 +61,8 @@ def texts(data: Path, lang: str) -> Iterator[str]:
 def lines(counts: Counter[str], noisy: Iterable[str]) -> list[str]:
     """One word for each way to type without diacritics: the most frequent, then the one with most diacritics.
 
-    It gets a `?` where what is typed is a word of the texts as well, or where all its words are of `noisy`. Words of `noisy`
-    without diacritics are left out: many of them are no Azerbaijani.
+    It gets a `?` where what is typed is a word of the texts as well, or where all its words are of `noisy`. Words of
+    `noisy` without diacritics are left out: many of them are no Azerbaijani.
     """
     words = [*counts, *(word for word in noisy if _LATIN.fullmatch(word))]
     weights = {word: counts[word] or _NOISY for word in sorted(words)}

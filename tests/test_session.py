@@ -11,6 +11,7 @@ import pytest
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ProviderError
+from lowclip_runtime.openvino_options import openvino_options
 from lowclip_runtime.session import (
     TowerSession,
     available_providers,
@@ -220,12 +221,12 @@ def test_provider_options_go_to_the_provider_that_was_named(
 @pytest.mark.parametrize(
     ("version", "given", "asked"),
     [
-        ("1.24.1", None, {"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}'}),
+        ("1.24.1", None, openvino_options(3, 1)),
         ("1.24.1", {"device_type": "GPU"}, {"device_type": "GPU"}),
         ("1.23.0", None, {}),
     ],
 )
-def test_openvino_may_use_bf16_unless_told_otherwise(
+def test_openvino_is_told_precision_and_threads_unless_the_user_tells_it_something(
     monkeypatch: pytest.MonkeyPatch,
     tiny_bundle: Path,
     version: str,
@@ -242,7 +243,7 @@ def test_openvino_may_use_bf16_unless_told_otherwise(
     monkeypatch.setattr(ort, "__version__", version)
     monkeypatch.setattr(ort, "InferenceSession", told)
     with pytest.raises(ProviderError, match="no device"):
-        LowClip.open(tiny_bundle, "openvino", provider_options=given).embed_texts(["it"])
+        LowClip.open(tiny_bundle, "openvino", threads=3, provider_options=given).embed_texts(["it"])
     assert seen == [("OpenVINOExecutionProvider", asked)]
 
 

@@ -2,13 +2,16 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lowclip_runtime.errors import BundleError
+from lowclip_runtime.openvino_options import openvino_options
 from lowclip_runtime.session import TowerSession
 from lowclip_runtime.streams import Streams, part_slices
 
@@ -73,3 +76,44 @@ def test_a_batch_of_the_wrong_shape_is_one_sentence_with_the_shape_that_came(tin
     session = TowerSession(tiny_bundle / GRAPH, threads=2)
     with pytest.raises(BundleError, match=r"does not run on pixel_values \(4, 4, 8, 8\)"):
         session.run("image_embeds", {"pixel_values": np.zeros((4, 4, 8, 8), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("given_options", "version", "parts"),
+    [({}, "1.24.1", [3, 2]), ({"device_type": "NPU"}, "1.24.1", [5]), ({}, "1.23.0", [5])],
+)
+def test_openvino_runs_as_many_parts_as_it_has_streams(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_bundle: Path,
+    given_options: dict[str, str],
+    version: str,
+    parts: list[int],
+) -> None:
+    """With sessions of the CPU provider in OpenVINO's place, which is not installed."""
+    opened: list[dict[str, str]] = []
+    ran: list[int] = []
+
+    class Session(ort.InferenceSession):
+        def __init__(self, path: str, options: Any, providers: Any, **_: Any) -> None:
+            opened.append(providers[0][1])
+            super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return ["OpenVINOExecutionProvider"]
+
+        def run(self, outputs: Any, feed: Any) -> Any:
+            ran.append(len(next(iter(feed.values()))))
+            return super().run(outputs, feed)
+
+    whole = TowerSession(tiny_bundle / GRAPH, threads=1).run("image_embeds", {"pixel_values": pixels(5)})
+    offered = ["OpenVINOExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(ort, "__version__", version)
+    monkeypatch.setattr(ort, "InferenceSession", Session)
+    session = TowerSession(
+        tiny_bundle / GRAPH, "openvino", threads=2, part_items=1, provider_options=given_options
+    )
+    np.testing.assert_allclose(session.run("image_embeds", {"pixel_values": pixels(5)}), whole, atol=1e-6)
+    assert sorted(ran, reverse=True) == parts
+    if len(parts) > 1:
+        assert opened == [openvino_options(2, 1), openvino_options(2, 2)]
