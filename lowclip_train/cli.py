@@ -91,8 +91,12 @@ def run(config: Path, out: Path, max_steps: int | None) -> None:
     def leave_off(signal_number: int, frame: FrameType | None) -> None:
         asked.append(signal_number)
 
-    signal.signal(signal.SIGTERM, leave_off)
-    checkpoint = train(load_config(config), out, max_steps=max_steps, stop=lambda: bool(asked))
+    def stop() -> bool:
+        """Before it is first asked, after a step, there is nothing to save, and SIGTERM ends the process at once."""
+        signal.signal(signal.SIGTERM, leave_off)
+        return bool(asked)
+
+    checkpoint = train(load_config(config), out, max_steps=max_steps, stop=stop)
     if is_first_process():
         click.echo(str(checkpoint))
 

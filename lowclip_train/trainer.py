@@ -16,9 +16,10 @@ import numpy as np
 
 from lowclip_train.checkpoint import SCHEMA_VERSION, CheckpointManifest, save_checkpoint
 from lowclip_train.config import TrainConfig
-from lowclip_train.distributed import joined_processes
+from lowclip_train.distributed import Processes, joined_processes
 from lowclip_train.progress import ProgressReport
 from lowclip_train.run import Run, drawn_count, prepare_run
+from lowclip_train.run_folder import held_by_this_run
 from lowclip_train.scalar_log import ScalarLog, require_tensorboard
 from lowclip_train.training_state import Progress, load_state, save_state
 from lowclip_train.training_step import train_step
@@ -43,7 +44,7 @@ def train(
     """
     if config.schedule.tensorboard:
         require_tensorboard()
-    with joined_processes(config.schedule.device) as processes:
+    with joined_processes(config.schedule.device) as processes, _held(Path(folder), processes):
         with processes.first_goes_first():
             run = prepare_run(config, Path(folder), processes)
         progress = load_state(run.folder / "state", run.fingerprint, run.state)
@@ -51,6 +52,10 @@ def train(
         last = progress.step if _out_of_patience(run, progress) else min(run.steps, max_steps or run.steps)
         _take_steps(run, progress, last, stop)
     return run.folder / "checkpoint"
+
+
+def _held(folder: Path, processes: Processes) -> contextlib.AbstractContextManager[None]:
+    return held_by_this_run(folder) if processes.is_first else contextlib.nullcontext()
 
 
 def _take_steps(run: Run, progress: Progress, last: int, stop: Callable[[], bool]) -> None:

@@ -1,0 +1,62 @@
+"""SIGTERM at any moment, and two runs in one folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_training import tiny_config
+
+from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.files import hold, let_go
+from lowclip_train.trainer import train
+
+# the command with a tiny run in the place of the one that its config would name
+_PROGRAM = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import lowclip_train.config, lowclip_train.trainer
+from lowclip_train.cli import main
+from tiny_training import tiny_config
+
+folder = Path(sys.argv[1])
+lowclip_train.config.load_config = lambda path: tiny_config(folder, epochs=5000, batch_size=2)
+if sys.argv[3] == "prepares":
+    def prepare_run(config, out, processes):
+        (folder / "preparing").touch()
+        time.sleep(300)
+    lowclip_train.trainer.prepare_run = prepare_run
+main(["run", "c.toml", "--out", str(folder / "run")])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no SIGTERM")
+@pytest.mark.parametrize(("when", "sign", "status"), [
+    ("prepares", "preparing", -signal.SIGTERM),  # nothing to save yet; what is cached by then is found again
+    ("trains", "run/log.jsonl", 0),
+])  # fmt: skip
+def test_sigterm_ends_a_run_soon(tmp_path: Path, when: str, sign: str, status: int) -> None:
+    arguments = [str(tmp_path), str(Path(__file__).parent), when]
+    child = subprocess.Popen([sys.executable, "-c", _PROGRAM, *arguments], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / sign).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.terminate()
+    assert child.wait(60) == status
+    saved = list((tmp_path / "run/state").glob("step-*/state.json"))
+    assert bool(saved) == (when == "trains")
+
+
+def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    (tmp_path / "run").mkdir()
+    other = hold(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"another run is at work in .*run; wait until it ends"):
+        train(config, tmp_path / "run", max_steps=1)
+    let_go(other)
+    train(config, tmp_path / "run", max_steps=1)
+    train(config, tmp_path / "run", max_steps=2)  # the first let go of it
