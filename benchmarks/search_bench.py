@@ -22,6 +22,7 @@ from result_file import row, write_result
 
 from lowclip_runtime import Index, LowClip
 from lowclip_runtime.cores import available_cores
+from lowclip_runtime.indexing import STORE_BATCH
 from lowclip_runtime.photo_record import PhotoRecord
 from lowclip_runtime.points import Point
 from lowclip_runtime.shard import Shard, Vectors
@@ -165,7 +166,7 @@ def filled(path: Path, gallery: Floats, vectors: Vectors) -> Shard:
 
 
 def fill(shard: Shard, gallery: Floats) -> None:
-    for rows in batches(range(len(gallery)), 1000):
+    for rows in batches(range(len(gallery)), STORE_BATCH):  # as `lowclip index` does
         shard.upsert(Point(str(uuid.UUID(int=i)), payload(i), gallery[i]) for i in rows)
     shard.flush()
 

@@ -20,6 +20,7 @@ from lowclip_runtime.clip import BATCH_SIZE, LowClip
 from lowclip_runtime.errors import InputError
 from lowclip_runtime.folder import Changes, FoundFile, Listing, changes, gallery_root, walk
 from lowclip_runtime.index_report import IndexReport, Tally, report_of
+from lowclip_runtime.known_contents import KnownContents
 from lowclip_runtime.photo_facts import ALBUM, OF_THE_FILE, Facts, place_facts
 from lowclip_runtime.photo_reader import AHEAD, ReadPhoto, read_photos
 from lowclip_runtime.photo_record import PhotoRecord, record_id
@@ -85,8 +86,8 @@ def add_folder(
     root = gallery_root(folder)
     listing = walk(root)
     _refuse_without_photos(root, listing)
-    plan = changes(listing, _known_below(shard, root))
-    update = _GalleryUpdate(clip, shard, root, plan, dims, on_failed)
+    known, contents = _known(shard, root)
+    update = _GalleryUpdate(clip, shard, root, changes(listing, known), contents, dims, on_failed)
     for path, reason in listing.problems:
         update.leave_out(path, reason)
     update.store_new_and_changed(progress)
@@ -98,13 +99,21 @@ class _GalleryUpdate:
     """The work of one `add_folder`, batch by batch."""
 
     def __init__(
-        self, clip: LowClip, shard: Shard, root: Path, plan: Changes, dims: int, on_failed: OnFailed
+        self,
+        clip: LowClip,
+        shard: Shard,
+        root: Path,
+        plan: Changes,
+        contents: KnownContents,
+        dims: int,
+        on_failed: OnFailed,
     ) -> None:
         self.tally = Tally(unchanged=plan.unchanged)
         self._clip = clip
         self._shard = shard
         self._root = root
         self._plan = plan
+        self._contents = contents
         self._dims = dims
         self._on_failed = on_failed
         self._changed = {file.path for file in plan.changed}
@@ -150,6 +159,8 @@ class _GalleryUpdate:
         self._shard.upsert(points)
         self._shard.delete(broken)
         self._shard.flush()
+        for point in points:
+            self._contents.add(point.payload["sha256"], point.id)
         self.tally.removed += len(broken)
 
     def _count(self, outcome: _Outcome) -> None:
@@ -207,13 +218,9 @@ class _GalleryUpdate:
 
     def _twins_of(self, file: FoundFile, sha256: str) -> list[Point]:
         """Some of the photos in the index with this content, and its own if that is one of them."""
-        twins = list(self._shard.find("sha256", [sha256], limit=_TWINS, with_embeddings=True))
-        own = self._id(file.path)
-        if len(twins) == _TWINS and file.path in self._changed and all(point.id != own for point in twins):
-            payload = self._shard.retrieve([own]).get(own, {})
-            if payload.get("sha256") == sha256:
-                twins.append(Point(own, payload, twins[0].embedding))
-        return twins
+        own = [self._id(file.path)] if file.path in self._changed else []
+        ids = dict.fromkeys([*own, *self._contents.ids(sha256, _TWINS)])
+        return [point for point in self._shard.fetch(list(ids)) if point.payload.get("sha256") == sha256]
 
     def _payload(self, outcome: _Outcome, before: Mapping[str, Any]) -> dict[str, Any]:
         """What is stored beside the embedding; `before` is what was stored of the photo, here or elsewhere."""
@@ -229,18 +236,19 @@ class _GalleryUpdate:
         return record_id(str(self._root / path))
 
 
-def _known_below(shard: Shard, root: Path) -> dict[str, tuple[int, int]]:
-    """Path below `root` → size in bytes and mtime in ns of the photos that the index has there."""
-    known = {}
+def _known(shard: Shard, root: Path) -> tuple[dict[str, tuple[int, int]], KnownContents]:
+    """Of the photos that the index has: path below `root` → size in bytes and mtime in ns there; all their contents."""
+    known, contents = {}, KnownContents()
     prefix = f"{root}/".replace("//", "/")
     for point in shard.scroll():
         record = PhotoRecord.from_payload(point.payload)
+        contents.add(record.sha256, point.id)
         if record.absolute_path.startswith(prefix):
             seen = (record.size_bytes, record.mtime_ns)
             # an index of before photos had albums: the file is looked at again, and only its payload written
             old = ALBUM not in record.facts and "/" in record.path
             known[record.absolute_path.removeprefix(prefix)] = _NEVER if old else seen
-    return known
+    return known, contents
 
 
 def _refuse_without_photos(root: Path, listing: Listing) -> None:

@@ -14,7 +14,7 @@ from lowclip_runtime.folder import is_utf8
 from lowclip_runtime.photo_facts import OF_THE_FILE
 from lowclip_runtime.points import is_fact_name
 
-LOOKUP_KEYS = ("sha256", "album")
+LOOKUP_KEYS = ("album",)
 _OWN = {"gallery": str, "path": str, "size_bytes": int, "mtime_ns": int, "sha256": str}
 
 

@@ -89,13 +89,29 @@ def test_the_same_id_is_replaced_and_deleted_ones_are_gone(path: Path) -> None:
         assert second.id not in {point.id for point in shard.scroll()}
 
 
-def test_find_looks_up_several_values(path: Path) -> None:
+def test_fetch_gives_points_with_their_embeddings(path: Path) -> None:
+    first, _, third, *_ = points(40)
     with opened(path) as shard:
-        numbers = sorted(
-            point.payload["number"] for point in shard.find("sha256", ["hash1", "hash3", "none"])
-        )
-        assert list(shard.find("sha256", [])) == []
-    assert numbers == [i for i in range(40) if i % 5 in (1, 3)]
+        found = {point.id: point for point in shard.fetch([third.id, record_id("/never stored"), first.id])}
+        assert shard.fetch([]) == []
+    assert sorted(found) == sorted([first.id, third.id])
+    assert found[third.id].payload == third.payload
+    np.testing.assert_array_equal(found[third.id].embedding, third.embedding)
+
+
+def test_the_log_stays_small_whatever_is_stored(path: Path) -> None:
+    """The engine reads all of it when the shard is opened."""
+    with opened(path) as shard:
+        for start in range(0, 30_000, 1000):
+            some = [
+                Point(record_id(f"/{i}"), {"text": "x" * 500}, embeddings(1)[0])
+                for i in range(start, start + 1000)
+            ]
+            shard.upsert(some)
+            shard.flush()
+    assert sum(file.stat().st_size for file in (path / "wal").iterdir()) <= 16 << 20  # 96 MB by default
+    with opened(path) as shard:
+        assert len(shard) == 30_000
 
 
 def test_scroll_reads_page_after_page(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
