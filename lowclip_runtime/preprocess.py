@@ -42,6 +42,20 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# the same as: axes exchanged, then mirrored from left to right, then from top to bottom
+_TURNS = {
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
+Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom
+# Key of a decoded image's `info`: its size and the box in it that the photo fills. A JPEG of 2,993 pixels decoded to an
+# eighth has 375, of which the photo fills 374.1: taken for all of them, it is stretched and its pixels move.
+_EXTENT = "lowclip_extent"
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -65,7 +79,8 @@ def decode(
 ) -> Image.Image:
     """Any image → upright RGB `PIL.Image` of 8 bits, transparency on white, first frame of an animation.
 
-    A JPEG comes back no smaller than `spec.decode_scale` times what `spec` will resize it to, or in full.
+    A JPEG comes back no smaller than `spec.decode_scale` times what `spec` will resize it to, or in full; `resize`
+    knows which part of the last row and column belongs to the photo.
 
     Args:
         budget: memory shared with other threads; decoding a file waits until there is enough of it.
@@ -84,10 +99,14 @@ def decode(
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             full_size = opened.size
             _check_pixels(full_size, max_pixels)
-            if spec.decode_scale and opened.format in _JPEG_FORMATS:
-                opened.draft("RGB", _draft_size(full_size, spec))
+            scaled = spec.decode_scale and opened.format in _JPEG_FORMATS
+            drafted = opened.draft("RGB", _draft_size(full_size, spec)) if scaled else None
             with _memory_for(opened, full_size, budget):
-                return _to_upright_rgb(opened)
+                upright = _to_upright_rgb(opened)
+            if drafted:
+                box = _turned(drafted[1], opened.size, _orientation(opened))
+                upright.info[_EXTENT] = (upright.size, box)
+            return upright
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     except _DECODER_ERRORS as error:
@@ -98,7 +117,9 @@ def resize(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
     """Upright RGB image → (size_px, size_px, 3) uint8."""
     target = (spec.size_px, spec.size_px)
     resampling = _FILTERS[spec.interpolation]
-    box = None if spec.resize_mode == "squash" else _centre_box(image.size, spec.crop_pct)
+    box = _extent(image)
+    if spec.resize_mode == "shortest":
+        box = _centre_box(box, spec.crop_pct)
     return np.asarray(image.resize(target, resampling, box))
 
 
@@ -218,10 +239,30 @@ def _draft_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
     return (max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink)))
 
 
-def _centre_box(size: tuple[int, int], crop_pct: float) -> tuple[float, float, float, float]:
-    """The centred square that `shortest` keeps, in source pixels."""
-    side = min(size) * crop_pct
-    left, top = (size[0] - side) / 2, (size[1] - side) / 2
+def _extent(image: Image.Image) -> Box:
+    """What the photo fills of an image that `decode` made; all of one that was cut or scaled since, or of others."""
+    size, box = image.info.get(_EXTENT, (None, None))
+    return box if size == image.size else (0, 0, *image.size)
+
+
+def _turned(box: Box, size: tuple[int, int], orientation: int) -> Box:
+    """Where a box in an image of that size is once the image is upright."""
+    exchanged, mirrored, upside_down = _TURNS.get(orientation, (False, False, False))
+    (left, top, right, bottom), (width, height) = box, size
+    if exchanged:
+        left, top, right, bottom, width, height = top, left, bottom, right, height, width
+    if mirrored:
+        left, right = width - right, width - left
+    if upside_down:
+        top, bottom = height - bottom, height - top
+    return (left, top, right, bottom)
+
+
+def _centre_box(box: Box, crop_pct: float) -> Box:
+    """The centred square of a box that `shortest` keeps."""
+    left, top, right, bottom = box
+    side = min(right - left, bottom - top) * crop_pct
+    left, top = (left + right - side) / 2, (top + bottom - side) / 2
     return (left, top, left + side, top + side)
 
 

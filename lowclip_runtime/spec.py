@@ -30,7 +30,7 @@ class PreprocessSpec:
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: Rgb = (0.5, 0.5, 0.5)
     std: Rgb = (0.5, 0.5, 0.5)
-    decode_scale: int = 2
+    decode_scale: float = 1.5
 
     def __post_init__(self) -> None:
         problems = []
