@@ -2,12 +2,25 @@
 
 Training moves the features, and the classifier, which stayed behind, sees other classes in them. A linear map from the
 features of now to those of then, fitted to real photos, brings it along: both maps together are one classifier again.
+
+MEASURED on EfficientNet-Lite0 after two passes over Flickr8k and emoji that trained its last stages, 482 val photos:
+the same first class as before in 0.51 of them as it is and 0.69 with the map; where it had been sure, in 0.93 and 0.99.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-_RIDGE = 0.1  # of the mean variance of a feature: the less the photos say, the more it stays as it was
+_RIDGE = 1.0  # of the mean variance of a feature: the less the photos say, the more it stays as it was
+
+
+@dataclass(frozen=True)
+class PretrainedFeatures:
+    """What an image encoder gave before it was trained: `features` (N, C) of the images of these `rows`."""
+
+    rows: list[int]
+    features: Tensor
 
 
 @torch.no_grad()

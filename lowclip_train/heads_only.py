@@ -6,14 +6,14 @@ Keep: the embeddings that the checkpoint it starts from gave (learning without f
 
 import copy
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.text import Tokenizer
@@ -23,6 +23,7 @@ from lowclip_train.class_units import name_embeddings, set_class_units, used_uni
 from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.evaluate import embed_token_ids
+from lowclip_train.followed_classifier import PretrainedFeatures, followed
 from lowclip_train.frozen_outputs import PooledInputs, PooledTexts, pool_texts
 from lowclip_train.image_inputs import ImageInputs
 from lowclip_train.loss import info_nce
@@ -103,9 +104,13 @@ def prepare_heads(
     tokenizer: Tokenizer,
     captions: Sequence[str],
     inputs: ImageInputs,
+    pretrained: Callable[[str], PretrainedFeatures],
     folder: Path,
 ) -> HeadsOnly | None:
     """What a run of heads alone needs, from `inputs` that are pooled; None for any other run.
+
+    Args:
+        pretrained: of the weights of that name, what the image encoder gave before it was trained.
 
     Raises:
         LowClipError: the names or the classifier of the classes to learn cannot be had.
@@ -114,7 +119,7 @@ def prepare_heads(
         return None
     classifier = names = None
     if config.class_names:
-        classifier = pretrained_classifier(model.config.image_encoder, config.class_names.image_weights)
+        classifier = _classifier(model, config.class_names.image_weights, inputs, pretrained)
         names = read_class_names(config.class_names.names, classifier.out_features)
     plain = list(dict.fromkeys([*captions, *(names.all if names else ())]))
     views = {caption: _views(caption, config) for caption in dict.fromkeys(captions)}
@@ -128,16 +133,30 @@ def prepare_heads(
         classes = NamedClasses(config.class_names, names, features)
     start = StartHeads(model) if any(source.retention for source in config.sources) else None
     if config.class_units:
-        _add_class_units(model, tokenizer, config.class_units, inputs)
+        classifier = _classifier(model, config.class_units.image_weights, inputs, pretrained)
+        _add_class_units(model, tokenizer, config.class_units, classifier, inputs)
     return HeadsOnly(pooled, views, start, classes)
 
 
+def _classifier(
+    model: DualEncoder, weights: str, inputs: PooledInputs, pretrained: Callable[[str], PretrainedFeatures]
+) -> nn.Linear:
+    """Of the classes that the encoder was pretrained on, for the features that it gives now."""
+    classifier = pretrained_classifier(model.config.image_encoder, weights)
+    before = pretrained(weights)
+    now = torch.from_numpy(inputs.pooled[before.rows, 0].astype(np.float32))
+    return followed(classifier, now, before.features)
+
+
 def _add_class_units(
-    model: DualEncoder, tokenizer: Tokenizer, config: ClassUnitsConfig, inputs: PooledInputs
+    model: DualEncoder,
+    tokenizer: Tokenizer,
+    config: ClassUnitsConfig,
+    classifier: nn.Linear,
+    inputs: PooledInputs,
 ) -> None:
     """In the last hidden units of the image projection, which must be new."""
     projection = model.image_tower.projection
-    classifier = pretrained_classifier(model.config.image_encoder, config.image_weights)
     first = model.config.projection_hidden - classifier.out_features
     if first < 0 or not isinstance(projection, ResidualProjection):
         raise ConfigError(

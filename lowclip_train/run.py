@@ -6,6 +6,7 @@ What is done with it, step by step, is `trainer.py`.
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,9 @@ from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.distributed import Processes
 from lowclip_train.ema import WeightAverage
+from lowclip_train.encoders import pretrained_image_encoder
 from lowclip_train.fingerprint import Fingerprint, fingerprint
+from lowclip_train.followed_classifier import PretrainedFeatures
 from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
 from lowclip_train.heads_only import HeadsOnly, prepare_heads
@@ -38,6 +41,9 @@ from lowclip_train.starting_model import starting_model
 from lowclip_train.teacher import Teacher
 from lowclip_train.teacher_embeds import TeacherEmbeds
 from lowclip_train.training_state import Resumable
+
+# a few times as many as features have numbers; a minute or two of a small encoder on two cores
+_FOLLOWED_IMAGES = 4096
 
 
 @dataclass
@@ -131,7 +137,8 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
             cast(CachedInputs, val_inputs), split.tail, processes.device, cache
         )
         split = SplitEncoder(split.frozen, nn.Identity())
-    heads = prepare_heads(config, model, tokenizer, [c.text for c in everything], inputs, cache)
+    pretrained = partial(_pretrained_features, config, images, cache)
+    heads = prepare_heads(config, model, tokenizer, [c.text for c in everything], inputs, pretrained, cache)
     return Run(
         config=config,
         folder=folder,
@@ -178,6 +185,16 @@ def _image_inputs(
     if config.schedule.image_views:
         return CachedInputs(views, split.frozen, view_count if config.augment.changes_images else 0, cache)
     return LiveInputs(views, split.frozen)
+
+
+def _pretrained_features(
+    config: TrainConfig, images: Sequence[CaptionedImage], cache: Path, weights: str
+) -> PretrainedFeatures:
+    """Of `weights`, on some of the images as they are."""
+    rows = list(range(0, len(images), -(-len(images) // _FOLLOWED_IMAGES)))
+    whole = split_encoder(pretrained_image_encoder(config.towers.image_encoder, weights), -1)
+    inputs = _image_inputs(config, whole, [images[row] for row in rows], 0, cache)
+    return PretrainedFeatures(rows, inputs.clean_batch(range(len(rows))))
 
 
 def _parallel_captions(config: TrainConfig, tokenizer: Tokenizer) -> list[Caption]:
