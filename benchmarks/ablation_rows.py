@@ -65,6 +65,10 @@ def _with_loss(base: TrainConfig, objective: ObjectiveConfig) -> TrainConfig:
     return replace(base, objective=objective)
 
 
+def _not_restored(base: TrainConfig) -> TrainConfig:
+    return replace(base, text=replace(base.text, restore_diacritics=False))
+
+
 def _another_seed(base: TrainConfig, shipped: TrainConfig) -> TrainConfig:
     return replace(base, schedule=replace(base.schedule, seed=base.schedule.seed + 1))
 
@@ -74,10 +78,14 @@ ROWS: dict[str, Row] = {
     "augmentation": Row("a random view of each photo in each pass", _augmented),
     "attention": Row("heads alone in the first pass, then heads and attention, in place of all", _attention),
     "english-only": Row("the English captions alone, not their Azerbaijani translations", _english),
+    "not-restored": Row(
+        "Azerbaijani without diacritics is read as typed, in training and after",
+        lambda base, _: _not_restored(base),
+    ),
     "typed-captions": Row(
-        "captions typed without diacritics (0.35) or with an error (0.1)",
+        "the same, and captions typed without diacritics (0.35) or with an error (0.1)",
         lambda base, _: replace(
-            base, text_noise=TextNoise(no_diacritics_probability=0.35, typo_probability=0.1)
+            _not_restored(base), text_noise=TextNoise(no_diacritics_probability=0.35, typo_probability=0.1)
         ),
     ),
     "siglip": Row(

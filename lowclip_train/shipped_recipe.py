@@ -2,9 +2,9 @@
 
     python -m lowclip_train.shipped_recipe DATA WORK --train
 
-Four runs, each from the checkpoint of the one before: `lite0-e5-az.toml` trains both towers, `lite0-e5-az-typed.toml`
-the text tower on Azerbaijani as people type it, `lite0-e5-az-names.toml` the heads on names of things, and
-`lite0-e5-az-classes.toml` makes the classes of ImageNet known by name. The same command goes on after a kill.
+Three runs, each from the checkpoint of the one before: `lite0-e5-az.toml` trains both towers, `lite0-e5-az-names.toml`
+the heads on names of things, and `lite0-e5-az-classes.toml` makes the classes of ImageNet known by name. The same
+command goes on after a kill.
 WORK/run-classes/checkpoint is the model.
 
 DATA holds what its README describes: Flickr8k photos with Azerbaijani captions, emoji pictures with CLDR names, az-en
@@ -40,7 +40,6 @@ from lowclip_train.trainer import train
 
 CONFIGS = {
     "lite0-e5-az.toml": "run",
-    "lite0-e5-az-typed.toml": "run-typed",
     "lite0-e5-az-names.toml": "run-names",
     "lite0-e5-az-classes.toml": "run-classes",
 }
