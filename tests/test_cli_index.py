@@ -115,8 +115,6 @@ def test_a_contact_sheet(path: Path, tiny_bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["göy", "-k", "0"], "k must be 1 or more, not 0"),
-        (["göy", "-k", "-3"], "k must be 1 or more, not -3"),
         ([""], "empty"),
         (["göy", "   "], "empty"),
         (["-"], "standard input holds no query"),
@@ -134,7 +132,8 @@ def test_bad_questions_are_refused(
 def test_wrong_usage_is_exit_status_2(path: Path, tiny_bundle: Path) -> None:
     assert lowclip("search", "--index", path).exit_code == 2
     assert lowclip("search", "göy", "--bundle", tiny_bundle).exit_code == 2
-    assert lowclip("search", "göy", "-k", "many", "--index", path).exit_code == 2
+    for count in ("many", "0", "-3"):
+        assert lowclip("search", "göy", "-k", count, "--index", path).exit_code == 2
     assert lowclip("index", "--index", path).exit_code == 2
 
 
