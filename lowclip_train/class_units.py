@@ -38,7 +38,7 @@ def set_class_units(
     usual = (before - before.mean(1, keepdim=True)).norm(dim=1).mean()
     into.weight[units] = classifier.weight
     into.bias[units] = classifier.bias - config.threshold
-    out_of.weight[:, units] = config.gain * usual * _towards(projection.norm, names, before).T
+    out_of.weight[:, units] = config.gain * usual * _towards(projection.norm, names).T
 
 
 def used_units(projection: ResidualProjection) -> int:
@@ -55,10 +55,12 @@ def before_norm(projection: ResidualProjection, features: Tensor) -> Tensor:
     return mixed if projection.branch is None else mixed + projection.branch(features)
 
 
-def _towards(norm: nn.LayerNorm, names: Tensor, before: Tensor) -> Tensor:
-    """Directions before the LayerNorm that it turns into embeddings like `names`: (K, D), unit norm."""
-    size = norm(before).norm(dim=1).mean()  # embeddings have it before they are normalized
-    wanted = (size * names - norm.bias) / norm.weight
+def _towards(norm: nn.LayerNorm, names: Tensor) -> Tensor:
+    """Directions before the LayerNorm that bring embeddings nearer to one class's names than to all: (K, D), unit norm.
+
+    Embeddings of names lie in a cone; along its axis a unit would make its photos come first for any name.
+    """
+    wanted = (names - names.mean(0)) / norm.weight
     return F.normalize(wanted - wanted.mean(1, keepdim=True), dim=1)
 
 

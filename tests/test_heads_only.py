@@ -190,14 +190,17 @@ def test_a_class_unit_moves_what_the_classifier_sees_to_its_names() -> None:
     classifier = torch.nn.Linear(12, 5)
     classifier.weight.data = 20 * torch.eye(5, 12)
     classifier.bias.data.zero_()
-    names = torch.randn(5, 16)
+    names = torch.randn(5, 16) + 2 * torch.randn(16)  # in a cone, as embeddings of names are
     names = F.normalize(names - names.mean(1, keepdim=True), dim=1)  # such as a LayerNorm gives
     photos = 0.02 * torch.randn(50, 12)
     before = projection(photos)
     set_class_units(projection, 4, classifier, names, photos, ClassUnitsConfig(names="", gain=1.0))
     seen = photos[:5] + 0.6 * torch.eye(5, 12)  # logits of about 12
     embeds = F.normalize(projection(seen), dim=1)
-    assert ((embeds * names).sum(1) > 0.95).all()
+    own = names - names.mean(0)
+    assert (F.cosine_similarity(embeds, own, dim=1) > 0.9).all()
+    assert torch.equal((embeds @ names.T).argmax(1), torch.arange(5))  # each photo by its name,
+    assert torch.equal((embeds @ names.T).argmax(0), torch.arange(5))  # and each name by its photo
     # a GELU six below its threshold is 0 to seven digits
     torch.testing.assert_close(projection(photos), before, rtol=1e-4, atol=1e-4)
 
