@@ -15,7 +15,7 @@ from lowclip_runtime.shipped import shipped_bundle, shipped_photos
 # query, and what it means for those who do not read Azerbaijani
 QUERIES = (
     ("ağ-qara xallı it", "a black and white spotted dog"),
-    ("dənizdə gəmi", "a ship at sea"),
+    ("yelkənli qayıq", "a sailing boat"),
     ("havada uçan təyyarə", "an aeroplane flying in the sky"),
     ("qırmızı motosiklet", "a red motorcycle"),
     ("futbol topu", "a football"),
