@@ -38,6 +38,9 @@ dataset = "emoji"
 share = 0.25
 [preprocess]
 size_px = 32
+[text]
+lowercase = "azerbaijani"
+restore_diacritics = true
 [augment]
 crop_min_area = 0.5
 [text_noise]
@@ -55,7 +58,8 @@ _CHANGED = {
     "augmentation": {"augment", "schedule.image_views"},
     "attention": {"stages"},
     "english-only": {"sources"},
-    "typed-captions": {"text_noise"},
+    "not-restored": {"text"},
+    "typed-captions": {"text", "text_noise"},
     "siglip": {"objective"},
     "soft-target": {"objective"},
     "no-teacher": {"distillation"},

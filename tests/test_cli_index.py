@@ -212,7 +212,7 @@ def test_the_demo_finds_the_right_photos(tmp_path: Path) -> None:
     expected = {
         "motorcycle": "motorbike",
         "dog": "dalmatian",
-        "sea": "ferry",
+        "boat": "sailing_boat",
         "sky": "airplane",
         "football": "football",
     }

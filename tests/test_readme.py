@@ -43,7 +43,7 @@ def test_lowclip_commands_and_python_run_as_written(tmp_path: Path) -> None:
     lowclip = f"{sys.executable} -P -m lowclip_runtime"  # -P: the folder of that name here is not the package
     outputs = [_run(["bash", "-c", re.sub(r"^lowclip", lowclip, line)], tmp_path) for line in commands]
     search = next(o for c, o in zip(commands, outputs, strict=True) if "search" in c)
-    assert "ferry" in search.split("\n")[0]
+    assert "sailing_boat" in search.split("\n")[0]
     assert (tmp_path / "answers.png").stat().st_size > 10_000
     (program,) = _blocks("python")
     printed = _run([sys.executable, "-P", "-c", program], tmp_path)
