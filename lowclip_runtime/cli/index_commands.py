@@ -120,7 +120,13 @@ def index(
 @click.command()
 @click.argument("queries", metavar="[QUERY]...", nargs=-1)
 @_index_option
-@click.option("-k", default=10, show_default=True, type=click.IntRange(1), help="How many photos to show for each query.")
+@click.option(
+    "-k",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many photos to show for each query.",
+)
 @click.option(
     "--image", default=None, metavar="FILE", help="Find photos like this one, and like the QUERY if given."
 )
