@@ -96,8 +96,23 @@ class BundleManifest:
         """Bundles share this id exactly when they give the same embeddings: towers, vocabulary and specs."""
         names = sorted([self.image_tower.file, self.text_tower.file, TOKENIZER_NAME])
         parts = [f"{name}={self.files[name].sha256}" for name in names]
-        parts += [repr(self.preprocess), repr(self.text)]
+        parts += [_written(self.preprocess), _written(self.text)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _written(spec: PreprocessSpec | TextSpec) -> str:
+    """A spec as it has always been written, so that an index stays with the bundle that it was made with.
+
+    What came later is left out where it is off, and what was a whole number once is written as one.
+    """
+    values = {
+        name: int(value)
+        if isinstance(value, float) and name == "decode_scale" and value.is_integer()
+        else value
+        for name, value in vars(spec).items()
+        if value or name != "restore_diacritics"
+    }
+    return f"{type(spec).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 def read_manifest(folder: str | Path) -> BundleManifest:

@@ -1,8 +1,10 @@
 """A bundle that is broken in some way is refused in one sentence that names what is wrong."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tiny_bundle import write_manifest, write_tiny_bundle
 from lowclip_runtime.bundle import read_manifest
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import BundleError
+from lowclip_runtime.spec import PreprocessSpec, TextSpec
 from lowclip_runtime.verify import verify_bundle
 
 
@@ -106,7 +109,7 @@ def test_a_manifest_that_is_no_json_object_is_refused(bundle: Path, content: byt
         (lambda data: data.update(dims=8), "golden.image_embedding must have 8 numbers, not 16"),
         (lambda data: data["text_tower"].update(file="onnx/other.onnx"), "files must list onnx/other.onnx"),
         (lambda data: data["image_tower"].update(precision="int4"), "precision must be one of"),
-        (lambda data: data.update(schema_version=3), "schema version 3.*pip install --upgrade lowclip"),
+        (lambda data: data.update(schema_version=4), "schema version 4.*pip install --upgrade lowclip"),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_its_problem(
@@ -163,3 +166,21 @@ def test_a_vocabulary_larger_than_the_table_is_refused(bundle: Path) -> None:
     edit_weights(bundle, "onnx/text_model.onnx", "table", lambda table: table[:4])
     with pytest.raises(BundleError, match=r"text_model\.onnx does not run on input_ids \(1, 3\)"):
         LowClip.open(bundle).embed_texts(["it"])
+
+
+def test_an_id_does_not_change_with_what_bundles_may_say_since(tiny_bundle: Path) -> None:
+    """Else an upgrade would part every index from its bundle."""
+    manifest = read_manifest(tiny_bundle)
+    manifest = replace(manifest, preprocess=PreprocessSpec(decode_scale=2), text=TextSpec())
+    names = sorted([manifest.image_tower.file, manifest.text_tower.file, "tokenizer.json"])
+    written = [
+        *(f"{name}={manifest.files[name].sha256}" for name in names),
+        "PreprocessSpec(size_px=224, resize_mode='squash', crop_pct=1.0, interpolation='bicubic', "
+        "mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), decode_scale=2)",
+        "TextSpec(prefix='', max_tokens=64, lowercase='none', from_cyrillic=False, pad_token_id=0)",
+    ]
+    assert manifest.bundle_id == hashlib.sha256("\n".join(written).encode()).hexdigest()[:16]
+    typed = replace(manifest, text=TextSpec(lowercase="azerbaijani", restore_diacritics=True))
+    read = replace(manifest, text=TextSpec(lowercase="azerbaijani"))
+    finer = replace(manifest, preprocess=PreprocessSpec(decode_scale=1.5))
+    assert len({one.bundle_id for one in (manifest, typed, read, finer)}) == 4
