@@ -105,14 +105,14 @@ def figures(large: Export, whole: Export, trimmed: Export, again: Export) -> lis
     ]
 
 
-def random_checkpoint(image: str, tokenizer: Path, folder: Path) -> Path:
-    """A whole checkpoint of full-size mBERT and the named image tower."""
-    model = build_model(image, MBERT)
+def random_checkpoint(image: str, tokenizer: Path, folder: Path, text: str | None = MBERT) -> Path:
+    """A whole checkpoint of the two named towers at full size; without a text one, of a small one."""
+    model = build_model(image, text)
     noise = replace(made_up_samples(PreprocessSpec()), texts=())
     settle_batch_norm(
         model.image_tower.encoder, (f["pixel_values"] for f in noise.image_feeds(PreprocessSpec()))
     )
-    save_checkpoint(folder, model, tokenizer, manifest(model, folder.name, MBERT))
+    save_checkpoint(folder, model, tokenizer, manifest(model, folder.name, text))
     return folder
 
 

@@ -7,20 +7,16 @@ their activations follow no pattern. The encoders stand in pairs, so that each i
 """
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-from export_memory_bench import export
-from export_towers import E5, MBERT, build_model, made_up_tokenizer, manifest, settle_batch_norm
+from export_memory_bench import export, random_checkpoint
+from export_towers import E5, MBERT, made_up_tokenizer
 from result_file import row, write_result
 
-from lowclip_export.calibration import made_up_samples
 from lowclip_runtime.bundle import read_manifest
 from lowclip_runtime.pairs import read_pairs
-from lowclip_runtime.spec import PreprocessSpec
-from lowclip_train.checkpoint import save_checkpoint
 
 PAIRS: tuple[tuple[str, str | None], ...] = (
     ("resnet50", MBERT),
@@ -51,26 +47,14 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             made_up = made_up_tokenizer((p.caption for p in read_pairs(captions)), work / "made.json")
-            checkpoint = random_checkpoint(
-                image, text, (tokenizer or made_up) if text == MBERT else made_up, work
-            )
+            vocabulary = tokenizer if tokenizer and text == MBERT else made_up
+            checkpoint = random_checkpoint(image, vocabulary, work / "checkpoint", text)
             for precision, quantize in PRECISIONS.items():
                 calibrated = ["--calibration", captions, "--images", photos]
                 bundle = export(checkpoint, work / precision, ["--quantize", quantize, *calibrated]).bundle
                 rows += parity_rows(bundle, image, text, precision)
         write_result("stages", rows, out)
     click.echo(write_result("stages", rows, out))
-
-
-def random_checkpoint(image: str, text: str | None, tokenizer: Path, work: Path) -> Path:
-    """A whole checkpoint of the two towers."""
-    model = build_model(image, text)
-    noise = replace(made_up_samples(PreprocessSpec()), texts=())
-    settle_batch_norm(
-        model.image_tower.encoder, (f["pixel_values"] for f in noise.image_feeds(PreprocessSpec()))
-    )
-    save_checkpoint(work / "checkpoint", model, tokenizer, manifest(model, image, text))
-    return work / "checkpoint"
 
 
 def parity_rows(bundle: Path, image: str, text: str | None, precision: str) -> list[dict[str, Any]]:
