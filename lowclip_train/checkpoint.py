@@ -19,8 +19,8 @@ from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 from lowclip_train.model import DualEncoder, ModelConfig
 
-# 1 had no `text.from_cyrillic`, 2 no `model.projection_hidden`, 3 no `text.restore_diacritics`
-SCHEMA_VERSION = 4
+# 1 had no `text.from_cyrillic`, 2 no `model.projection_hidden`, 3 no `text.restore_diacritics`, 4 no `model.concepts`
+SCHEMA_VERSION = 5
 
 
 @dataclass(frozen=True, kw_only=True)

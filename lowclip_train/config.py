@@ -11,7 +11,7 @@ from typing import Literal
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
-from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig, with_files
+from lowclip_train.concepts_config import ConceptsConfig, with_files
 from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.schedule import Schedule, Stage
 
@@ -60,11 +60,14 @@ class Source:
         share: of its images that is drawn each epoch; 2.5 draws each two or three times.
         retention: weight of keeping the embeddings of its images and captions where the checkpoint that the run
             starts from had them, beside the contrastive loss (in runs of heads alone).
+        concepts: images whose captions share a `caption_id` show one concept, which becomes known by these captions
+            (see `concepts.py`).
     """
 
     dataset: str
     share: float = 1.0
     retention: float = 0.0
+    concepts: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -193,8 +196,7 @@ class TrainConfig:
     stages: tuple[Stage, ...] = ()
     distillation: Distillation | None = None
     dual_teacher: DualTeacherConfig | None = None
-    class_names: ClassNamesConfig | None = None
-    class_units: ClassUnitsConfig | None = None
+    concepts: ConceptsConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -210,15 +212,15 @@ class TrainConfig:
             )
         if self.schedule.text_views and not self.heads_only:
             raise ValueError("schedule.text_views works where only heads train on cached views (image_views)")
-        if self.distillation and self._trains_only_heads:
+        if self.distillation and self.trains_only_heads:
             raise ValueError(
                 "distillation moves the text encoder, which no stage trains where all are heads; "
                 "leave it out or add a stage of attention or all"
             )
         retained = any(source.retention for source in self.sources)
-        if (retained or self.class_names or self.class_units) and not self.heads_only:
+        if (retained or self.concepts) and not self.heads_only:
             raise ValueError(
-                "retention, class_names and class_units work where only heads train on cached views: "
+                "retention and concepts work where only heads train on cached views: "
                 "every stage must be heads, schedule.image_views 1 or more, "
                 "and text_noise off or schedule.text_views 1 or more"
             )
@@ -226,16 +228,29 @@ class TrainConfig:
             raise ValueError(
                 "retention keeps the embeddings of a checkpoint, so towers.checkpoint must name it"
             )
+        self._check_concepts()
+
+    def _check_concepts(self) -> None:
+        shown = [source.concepts for source in self.sources]
+        if any(shown) and not self.concepts:
+            raise ValueError("sources.concepts needs a table [concepts], which says how long their code is")
+        if any(shown) and all(shown):
+            raise ValueError(
+                "sources.concepts needs another source without it, of images that show none of these concepts"
+            )
+        if self.concepts and not (any(shown) or self.concepts.names):
+            raise ValueError("concepts has none: give concepts.names, or a source with concepts = true")
 
     @property
-    def _trains_only_heads(self) -> bool:
+    def trains_only_heads(self) -> bool:
+        """Whether both encoders stay as they are."""
         return bool(self.stages) and all(stage.train == "heads" for stage in self.stages)
 
     @property
     def heads_only(self) -> bool:
         """Whether encoders get the same inputs all along and never change, so that each needs to run only once."""
         texts_cached = self.schedule.text_views > 0 or self.text_noise == TextNoise()
-        return self._trains_only_heads and self.schedule.image_views > 0 and texts_cached
+        return self.trains_only_heads and self.schedule.image_views > 0 and texts_cached
 
 
 def load_config(path: str | Path) -> TrainConfig:
@@ -280,14 +295,11 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
     dual_teacher = config.dual_teacher and replace(
         config.dual_teacher, teacher=resolve(config.dual_teacher.teacher)
     )
-    class_names = config.class_names and with_files(config.class_names, "class_names", resolve, base)
-    class_units = config.class_units and with_files(config.class_units, "class_units", resolve, base)
     return replace(
         config,
         towers=towers,
         sources=sources,
         distillation=distillation,
         dual_teacher=dual_teacher,
-        class_names=class_names,
-        class_units=class_units,
+        concepts=config.concepts and with_files(config.concepts, resolve, base),
     )

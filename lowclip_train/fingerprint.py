@@ -56,6 +56,5 @@ def _named(config: TrainConfig) -> Iterator[str]:
     yield from (config.towers.image_weights, config.towers.text_encoder, *config.towers.vocabulary_corpora)
     if config.distillation:
         yield from (config.distillation.teacher, *config.distillation.parallel)
-    for of_classes in (config.class_names, config.class_units):
-        if of_classes:
-            yield from (of_classes.names, of_classes.image_weights)
+    if config.concepts:
+        yield from (config.concepts.names, config.concepts.image_weights)

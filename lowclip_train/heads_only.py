@@ -1,7 +1,7 @@
-"""A run that trains the heads alone: its encoders' outputs are computed once, and it may keep and learn more.
+"""A run that trains the heads alone: its encoders' outputs are computed once, and it may keep and know more.
 
 Keep: the embeddings that the checkpoint it starts from gave (learning without forgetting, Li and Hoiem 2016, arXiv
-1606.09282). Learn: the names of classes the image encoder knows from its pretraining (`class_features.py`).
+1606.09282). Know: concepts by name (`concepts.py`).
 """
 
 import copy
@@ -13,21 +13,26 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.text import Tokenizer
-from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
-from lowclip_train.class_features import ClassFeatures, ClassNames, read_class_names
-from lowclip_train.class_units import name_embeddings, set_class_units, used_units
+from lowclip_train.captions import CaptionedImage
+from lowclip_train.concepts_config import ConceptsConfig
 from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import pretrained_classifier
-from lowclip_train.evaluate import embed_token_ids
 from lowclip_train.followed_classifier import PretrainedFeatures, followed
 from lowclip_train.frozen_outputs import PooledInputs, PooledTexts, pool_texts
 from lowclip_train.image_inputs import ImageInputs
-from lowclip_train.loss import info_nce
-from lowclip_train.model import DualEncoder, ResidualProjection
+from lowclip_train.known_concepts import (
+    add_concepts,
+    coded,
+    discriminant,
+    learned_concepts,
+    no_discriminant,
+    read_class_names,
+)
+from lowclip_train.model import DualEncoder
 from lowclip_train.text_noise import noisy
 
 
@@ -36,16 +41,14 @@ class HeadsOnly:
     """What such a run has beside any other run's.
 
     Attributes:
-        texts: the text encoder's vectors of all captions, their views, and class names.
+        texts: the text encoder's vectors of all captions and their views.
         views: of each caption: itself, and as people type it.
-        start: the projections of the checkpoint it starts from; None where nothing is to be kept.
-        classes: None where no class names are to be learned.
+        start: the projections before the first step; None where nothing is to be kept.
     """
 
     texts: PooledTexts
     views: Mapping[str, tuple[str, ...]]
     start: "StartHeads | None"
-    classes: "NamedClasses | None"
 
     def draw_views(self, captions: Sequence[str], generator: np.random.Generator) -> list[str]:
         """One view of each caption."""
@@ -81,109 +84,94 @@ class StartHeads:
         return (weights * (apart[0] + apart[1])).mean()
 
 
-class NamedClasses:
-    """Classes of the pretrained classifier with their names, as a batch of their own in each step."""
+@dataclass(frozen=True)
+class TrainingImages:
+    """The images of a run, and which of them each source of its config has."""
 
-    def __init__(self, config: ClassNamesConfig, names: ClassNames, features: ClassFeatures) -> None:
-        self._config, self._names, self._features = config, names, features
+    images: Sequence[CaptionedImage]
+    source_rows: Sequence[range]
 
-    def loss(self, model: DualEncoder, texts: PooledTexts, generator: np.random.Generator) -> Tensor:
-        """InfoNCE between drawn features of classes and their names; classes that share a name are no negatives."""
-        classes, names = self._names.draw(self._config.batch_size, generator)
-        device = model.logit_scale.device
-        image_embeds = model.image_tower.embed_pooled(self._features.draw(classes, generator).to(device))
-        text_embeds = model.text_tower.embed_pooled(texts.vectors(names).to(device))
-        numbers = torch.tensor([names.index(name) for name in names])
-        same = (numbers[:, None] == numbers[None, :]).to(device)
-        return self._config.weight * info_nce(image_embeds, text_embeds, model.logit_scale, same)
+    def rows(self, config: TrainConfig, *, concepts: bool) -> list[int]:
+        """Those of the sources whose images do, or do not, show concepts."""
+        pairs = zip(self.source_rows, config.sources, strict=True)
+        return [row for rows, source in pairs if source.concepts is concepts for row in rows]
 
 
 def prepare_heads(
     config: TrainConfig,
     model: DualEncoder,
     tokenizer: Tokenizer,
-    captions: Sequence[str],
+    training: TrainingImages,
     inputs: ImageInputs,
     pretrained: Callable[[str], PretrainedFeatures],
     folder: Path,
 ) -> HeadsOnly | None:
     """What a run of heads alone needs, from `inputs` that are pooled; None for any other run.
 
+    A model that shall know concepts does so afterwards.
+
     Args:
         pretrained: of the weights of that name, what the image encoder gave before it was trained.
 
     Raises:
-        LowClipError: the names or the classifier of the classes to learn cannot be had.
+        LowClipError: the names or the classifier of the concepts cannot be had.
     """
     if not (config.heads_only and isinstance(inputs, PooledInputs)):
         return None
-    classifier = names = None
-    if config.class_names:
-        classifier = _classifier(model, config.class_names.image_weights, inputs, pretrained)
-        names = read_class_names(config.class_names.names, classifier.out_features)
-    plain = list(dict.fromkeys([*captions, *(names.all if names else ())]))
-    views = {caption: _views(caption, config) for caption in dict.fromkeys(captions)}
+    captions = [c.text for i in training.images for of_lang in i.captions.values() for c in of_lang]
+    plain = list(dict.fromkeys(captions))
+    views = {caption: _views(caption, config) for caption in plain}
     typed = sorted({view for of_one in views.values() for view in of_one}.difference(plain))
     vectors = [pool_texts(model.text_tower, tokenizer, texts, folder) for texts in (plain, typed) if texts]
     pooled = PooledTexts([*plain, *typed], np.concatenate(vectors))
-    classes = None
-    if config.class_names and classifier and names:
-        photos = torch.from_numpy(inputs.pooled[:, 0].astype(np.float32))
-        features = ClassFeatures(classifier.weight.detach(), classifier.bias.detach(), photos)
-        classes = NamedClasses(config.class_names, names, features)
+    if config.concepts:
+        _know_concepts(config, config.concepts, model, tokenizer, training, inputs, pretrained, folder)
     start = StartHeads(model) if any(source.retention for source in config.sources) else None
-    if config.class_units:
-        classifier = _classifier(model, config.class_units.image_weights, inputs, pretrained)
-        _add_class_units(model, tokenizer, config.class_units, classifier, inputs)
-    return HeadsOnly(pooled, views, start, classes)
+    return HeadsOnly(pooled, views, start)
 
 
-def _classifier(
-    model: DualEncoder, weights: str, inputs: PooledInputs, pretrained: Callable[[str], PretrainedFeatures]
-) -> nn.Linear:
-    """Of the classes that the encoder was pretrained on, for the features that it gives now."""
-    classifier = pretrained_classifier(model.config.image_encoder, weights)
-    before = pretrained(weights)
-    now = torch.from_numpy(inputs.pooled[before.rows, 0].astype(np.float32))
-    return followed(classifier, now, before.features)
-
-
-def _add_class_units(
+def _know_concepts(
+    config: TrainConfig,
+    concepts: ConceptsConfig,
     model: DualEncoder,
     tokenizer: Tokenizer,
-    config: ClassUnitsConfig,
-    classifier: nn.Linear,
+    training: TrainingImages,
     inputs: PooledInputs,
+    pretrained: Callable[[str], PretrainedFeatures],
+    folder: Path,
 ) -> None:
-    """In the last hidden units of the image projection, which must be new."""
-    projection = model.image_tower.projection
-    first = model.config.projection_hidden - classifier.out_features
-    if first < 0 or not isinstance(projection, ResidualProjection):
-        raise ConfigError(
-            f"the classes need {classifier.out_features} hidden units and towers.projection_hidden is "
-            f"{model.config.projection_hidden}; give it that many more than the checkpoint has"
-        )
-    used = used_units(projection)
-    if used > first:
-        raise ConfigError(
-            f"the classes need the last {classifier.out_features} of {model.config.projection_hidden} hidden units, "
-            f"but {used - first} of those are trained already; "
-            f"set towers.projection_hidden to {used + classifier.out_features}"
-        )
-    names = read_class_names(config.names, classifier.out_features)
-    flat = [
-        (k, n)
-        for k, of_class in enumerate(names.of_class)
-        for of_lang in of_class.values()
-        for n in of_lang[:1]
-    ]
-    embeds = embed_token_ids(
-        model.eval().text_tower, tokenizer.token_ids([n for _, n in flat]), tokenizer.spec.pad_token_id
+    classifier, names = None, []
+    if concepts.names:
+        classifier = pretrained_classifier(model.config.image_encoder, concepts.image_weights)
+        before = pretrained(concepts.image_weights)
+        classifier = followed(classifier, _floats(inputs.pooled[before.rows, 0]), before.features)
+        names = read_class_names(concepts.names, classifier.out_features)
+    told_apart = no_discriminant(inputs.pooled.shape[-1])
+    if rows := training.rows(config, concepts=True):
+        learned = learned_concepts(training.images, rows)
+        others = training.rows(config, concepts=False)
+        numbers = torch.tensor([learned.of_row[row] for row in rows])
+        told_apart = discriminant(_floats(inputs.pooled[rows]), numbers, _floats(inputs.pooled[others, 0]))
+        names = [*names, *learned.names]
+    # names that the tokenizer makes one, such as those that differ in capitals, are one
+    of_ids = {ids: name for name, ids in reversed(_token_ids(tokenizer, names).items())}
+    canonical = {name: of_ids[ids] for name, ids in _token_ids(tokenizer, names).items()}
+    texts = list(dict.fromkeys(canonical.values()))
+    vectors = pool_texts(model.text_tower, tokenizer, texts, folder).astype(np.float32)
+    features = dict(zip(texts, torch.from_numpy(vectors), strict=True))
+    named = coded(
+        [[canonical[n] for n in of_one] for of_one in names], features, concepts.dims, config.schedule.seed
     )
-    of_names = name_embeddings(torch.from_numpy(embeds), [k for k, _ in flat], classifier.out_features)
-    photos = torch.from_numpy(inputs.pooled[:, 0].astype(np.float32))
-    set_class_units(projection.cpu(), first, classifier, of_names, photos, config)
-    projection.to(model.logit_scale.device)
+    add_concepts(model, concepts.dims, classifier, told_apart, named)
+
+
+def _token_ids(tokenizer: Tokenizer, names: Sequence[Sequence[str]]) -> dict[str, tuple[int, ...]]:
+    flat = list(dict.fromkeys(name for of_concept in names for name in of_concept))
+    return {name: tuple(ids) for name, ids in zip(flat, tokenizer.token_ids(flat), strict=True)}
+
+
+def _floats(pooled: NDArray[np.float16]) -> Tensor:
+    return torch.from_numpy(pooled.astype(np.float32))
 
 
 def _views(caption: str, config: TrainConfig) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lowclip_train.concepts import ConceptProjection, ConceptSizes, ImageConcepts, TextConcepts
 from lowclip_train.encoders import build_image_encoder, build_text_encoder
 
 
@@ -23,10 +24,11 @@ class ModelConfig:
         image_encoder: timm model name.
         text_encoder: the Hugging Face `config.json` of the text encoder.
         text_pooling: `mean` over the unmasked tokens, or the first (`cls`) token.
-        dims: length D of the embeddings.
+        dims: length D of the embeddings, with that of the concepts' code.
         projection: `residual` (Linear, GELU, Linear, dropout, residual, LayerNorm) or `linear`.
         projection_hidden: width of a second branch beside the residual projection's own (0: none).
         dropout: inside the residual projection.
+        concepts: sizes of what the model knows by name beside its projections; None: nothing.
     """
 
     image_encoder: str
@@ -36,10 +38,13 @@ class ModelConfig:
     projection: Literal["residual", "linear"] = "residual"
     projection_hidden: int = 0
     dropout: float = 0.1
+    concepts: ConceptSizes | None = None
 
     def __post_init__(self) -> None:
         if not 8 <= self.dims <= 4096:
             raise ValueError(f"dims must be in 8..4096, not {self.dims}")
+        if self.concepts and self.concepts.dims >= self.dims:
+            raise ValueError(f"dims must be more than the concepts' {self.concepts.dims}, not {self.dims}")
         if not 0 <= self.projection_hidden <= 16384:
             raise ValueError(f"projection_hidden must be in 0..16384, not {self.projection_hidden}")
         if self.projection_hidden and self.projection == "linear":
@@ -119,8 +124,9 @@ class DualEncoder(nn.Module):
         self.config = config
         image_encoder, image_features = build_image_encoder(config.image_encoder)
         text_encoder, text_features = build_text_encoder(config.text_encoder)
-        self.image_tower = ImageTower(image_encoder, _projection(config, image_features))
-        self.text_tower = TextTower(text_encoder, _projection(config, text_features), config.text_pooling)
+        self.image_tower = ImageTower(image_encoder, _projection(config, image_features, ImageConcepts))
+        text_projection = _projection(config, text_features, TextConcepts)
+        self.text_tower = TextTower(text_encoder, text_projection, config.text_pooling)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def forward(
@@ -143,7 +149,13 @@ def _branch(features: int, hidden: int, dims: int, dropout: float) -> nn.Sequent
     return nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Dropout(dropout), last)
 
 
-def _projection(config: ModelConfig, features: int) -> nn.Module:
+def _projection(
+    config: ModelConfig, features: int, concepts: type[ImageConcepts] | type[TextConcepts]
+) -> nn.Module:
+    own_dims = config.dims - (config.concepts.dims if config.concepts else 0)
+    own: nn.Module
     if config.projection == "linear":
-        return nn.Linear(features, config.dims)
-    return ResidualProjection(features, config.dims, config.dropout, config.projection_hidden)
+        own = nn.Linear(features, own_dims)
+    else:
+        own = ResidualProjection(features, own_dims, config.dropout, config.projection_hidden)
+    return ConceptProjection(own, concepts(features, config.concepts)) if config.concepts else own

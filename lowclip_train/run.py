@@ -28,7 +28,7 @@ from lowclip_train.fingerprint import Fingerprint, fingerprint
 from lowclip_train.followed_classifier import PretrainedFeatures
 from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
-from lowclip_train.heads_only import HeadsOnly, prepare_heads
+from lowclip_train.heads_only import HeadsOnly, TrainingImages, prepare_heads
 from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
 from lowclip_train.leaks import check_sources
 from lowclip_train.model import DualEncoder
@@ -120,7 +120,6 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     images, source_rows = _training_images(datasets, tokenizer)
     val_images = [image for d in datasets for image in captioned_images(d, "val", tokenizer)]
     _check_schedule(config.schedule, val_images, processes)
-    objective = Objective(config.objective, model).to(processes.device)
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
     parallel = _parallel_captions(config, tokenizer)
     everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
@@ -138,7 +137,9 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         )
         split = SplitEncoder(split.frozen, nn.Identity())
     pretrained = partial(_pretrained_features, config, images, cache)
-    heads = prepare_heads(config, model, tokenizer, [c.text for c in everything], inputs, pretrained, cache)
+    training = TrainingImages(images, source_rows)
+    heads = prepare_heads(config, model, tokenizer, training, inputs, pretrained, cache)
+    objective = Objective(config.objective, model).to(processes.device)  # the model has its last dims now
     return Run(
         config=config,
         folder=folder,

@@ -2,10 +2,9 @@
 
     python -m lowclip_train.shipped_recipe DATA WORK --train
 
-Three runs, each from the checkpoint of the one before: `lite0-e5-az.toml` trains both towers, `lite0-e5-az-names.toml`
-the heads on names of things, and `lite0-e5-az-classes.toml` makes the classes of ImageNet known by name. The same
-command goes on after a kill.
-WORK/run-classes/checkpoint is the model.
+Two runs: `lite0-e5-az.toml` trains both towers, and `lite0-e5-az-concepts.toml`, from its checkpoint, makes drawings of
+emoji and the classes of ImageNet known by name and trains the heads. The same command goes on after a kill.
+WORK/run-concepts/checkpoint is the model.
 
 DATA holds what its README describes: Flickr8k photos with Azerbaijani captions, emoji pictures with CLDR names, az-en
 texts, and a program that makes a Hugging Face folder of multilingual-e5-small. ImageNet weights of EfficientNet-Lite0
@@ -40,8 +39,7 @@ from lowclip_train.trainer import train
 
 CONFIGS = {
     "lite0-e5-az.toml": "run",
-    "lite0-e5-az-names.toml": "run-names",
-    "lite0-e5-az-classes.toml": "run-classes",
+    "lite0-e5-az-concepts.toml": "run-concepts",
 }
 CLASS_NAMES = "imagenet1k.tsv"
 TRAINING_VENDORS = ("google", "fluent3d", "openmoji")

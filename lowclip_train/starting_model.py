@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.files import whole_file
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import TextSpec
@@ -61,6 +61,11 @@ def starting_model(config: TrainConfig, folder: Path) -> StartingModel:
 
 def _of_checkpoint(config: TrainConfig) -> StartingModel:
     parent = open_parent(config)
+    if parent.manifest.model.concepts and not config.trains_only_heads:
+        raise ConfigError(
+            f"the checkpoint {config.towers.checkpoint} knows concepts by what its encoders give, so these must stay "
+            "as they are: train heads alone, or start from the checkpoint it was made of"
+        )
     lineage = parent_lineage(config.towers.checkpoint, parent.manifest)
     return StartingModel(parent.model, parent.tokenizer_path, parent.manifest.text, lineage)
 

@@ -62,7 +62,7 @@ def train_step(run: Run, step: int, rows: list[int]) -> dict[str, float]:
     features = _encode_images(run, rows, step // run.steps_per_epoch)
     if run.processes.count > 1:  # every process has all rows now, and shall drop the same of them
         torch.manual_seed(seed + run.processes.count)
-    losses = _losses(run, rows, texts, features.output, pooled.output[order], generator)
+    losses = _losses(run, rows, texts, features.output, pooled.output[order])
     total = torch.stack(list(losses.values())).sum()
     if not torch.isfinite(total):
         raise LowClipError(
@@ -145,9 +145,7 @@ def _cached(run: Run) -> bool:
     return run.config.schedule.micro_batch_size > 0
 
 
-def _losses(
-    run: Run, rows: list[int], texts: _Texts, features: Tensor, pooled: Tensor, generator: np.random.Generator
-) -> dict[str, Tensor]:
+def _losses(run: Run, rows: list[int], texts: _Texts, features: Tensor, pooled: Tensor) -> dict[str, Tensor]:
     """Encoder outputs of images (N, C) and texts (k * N + P, C) → losses, of the whole batch."""
     image_embeds = run.model.image_tower.embed_pooled(features)
     text_embeds = run.model.text_tower.embed_pooled(pooled[: len(texts.captions)])
@@ -168,8 +166,6 @@ def _losses(
             (image_embeds, text_embeds[: len(rows)]),
             run.retention_weights(rows).to(features.device),
         )
-    if run.heads and run.heads.classes:
-        losses["class names"] = run.heads.classes.loss(run.model, run.heads.texts, generator)
     return losses
 
 

@@ -15,7 +15,7 @@ from lowclip_runtime.errors import CheckpointError
 from lowclip_runtime.pairs import Pair, read_pairs, write_pairs
 from lowclip_runtime.schema import dumps, to_dict
 from lowclip_train.augment import identity
-from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
+from lowclip_train.concepts_config import ConceptsConfig
 from lowclip_train.config import Distillation, TrainConfig
 from lowclip_train.dataset import read_dataset, write_dataset
 from lowclip_train.dual_teacher_config import DualTeacherConfig
@@ -73,8 +73,8 @@ def test_a_changed_file_is_named(config: TrainConfig, tmp_path: Path, name: str)
         train(config, tmp_path / "run")
 
 
-def test_files_of_classes_count_too(config: TrainConfig, tmp_path: Path) -> None:
-    for name in ("names.tsv", "of-names.pth", "units.tsv", "of-units.pth"):
+def test_files_of_concepts_count_too(config: TrainConfig, tmp_path: Path) -> None:
+    for name in ("names.tsv", "of-names.pth"):
         (tmp_path / name).write_text(name, "utf-8")
     config = replace(
         config,
@@ -82,17 +82,14 @@ def test_files_of_classes_count_too(config: TrainConfig, tmp_path: Path) -> None
         schedule=replace(config.schedule, image_views=1),
         stages=(Stage(train="heads", epochs=1),),
         distillation=None,
-        class_names=ClassNamesConfig(
+        concepts=ConceptsConfig(
             names=str(tmp_path / "names.tsv"), image_weights=str(tmp_path / "of-names.pth")
-        ),
-        class_units=ClassUnitsConfig(
-            names=str(tmp_path / "units.tsv"), image_weights=str(tmp_path / "of-units.pth")
         ),
     )
     datasets = [read_dataset(tmp_path / "data")]
     before = fingerprint(config, datasets)
     assert changed(json.loads(json.dumps(before)), fingerprint(config, datasets)) is None
-    for name in ("names.tsv", "of-names.pth", "units.tsv", "of-units.pth"):
+    for name in ("names.tsv", "of-names.pth"):
         (tmp_path / name).write_text("changed", "utf-8")
         assert changed(before, fingerprint(config, datasets)) == str(tmp_path / name)
         (tmp_path / name).write_text(name, "utf-8")

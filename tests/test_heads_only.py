@@ -1,4 +1,4 @@
-"""Runs of heads alone: the same steps from pooled outputs, what is kept, and classes learned by name."""
+"""Runs of heads alone: the same steps from pooled outputs, what is kept, and concepts known by name."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,20 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_training import tiny_config
+from tiny_training import COLOURS, tiny_config
 
-from lowclip_runtime.errors import ConfigError, DatasetError
+from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.checkpoint import load_checkpoint
-from lowclip_train.class_config import ClassNamesConfig, ClassUnitsConfig
-from lowclip_train.class_features import ClassFeatures, ClassNames, read_class_names
-from lowclip_train.class_units import set_class_units
-from lowclip_train.config import TextNoise, TrainConfig
+from lowclip_train.concepts_config import ConceptsConfig
+from lowclip_train.config import Source, TextNoise, TrainConfig
+from lowclip_train.dataset import write_dataset
 from lowclip_train.encoders import pretrained_classifier
-from lowclip_train.heads_only import NamedClasses
-from lowclip_train.model import ResidualProjection
 from lowclip_train.run import prepare_run
 from lowclip_train.schedule import Stage
 from lowclip_train.trainer import epoch_steps, train, train_step
@@ -118,129 +115,88 @@ def test_retention_keeps_embeddings_near_the_start(parent: TrainConfig, tmp_path
     assert _moved(kept, tmp_path / "kept") < 0.5 * _moved(parent, tmp_path / "free")
 
 
-def test_a_drawn_feature_is_of_its_class() -> None:
-    """Gaussian classes with a known classifier: drawn features are what the classifier takes them for."""
-    generator = np.random.default_rng(0)
-    means = 3 * torch.eye(6, 20)
-    real = means[generator.integers(4, size=4000)] + torch.from_numpy(
-        generator.standard_normal((4000, 20)).astype(np.float32)
-    )
-    weight, bias = (
-        means,
-        -0.5 * (means**2).sum(-1),
-    )  # the best classifier where the covariance is the identity
-    features = ClassFeatures(weight, bias, real)
-    classes = [4, 5] * 200  # that no real feature is of
-    drawn = features.draw(classes, generator)
-    seen = (drawn @ weight.T + bias).argmax(-1)
-    assert (seen == torch.tensor(classes)).float().mean() > 0.99
-    assert (drawn < 0).any()
-    positive = ClassFeatures(weight, bias, real.abs())
-    assert (positive.draw(classes, generator) >= 0).all()
+def _class_name(k: int) -> str:
+    words = [azerbaijani for azerbaijani, _ in COLOURS.values()]
+    return f"{words[k % 8]} {words[k // 8 % 8]}"
 
 
-def _with_classes(config: TrainConfig, folder: Path) -> TrainConfig:
-    """Names of the classes that a random classifier of the tiny encoder has; found in no caption."""
+def _with_concepts(config: TrainConfig, folder: Path) -> TrainConfig:
+    """Names of the classes that a random classifier of the tiny encoder has, and drawings of two vendors."""
     from lowclip_train.encoders import timm
 
     torch.manual_seed(3)
     model = timm.create_model(config.towers.image_encoder)
     save_file(model.state_dict(), folder / "weights.safetensors")
     count = model.get_classifier().out_features
-    words = ["qırmızı", "yaşıl", "mavi", "sarı", "qara", "ağ", "narıncı", "boz"]
-    write_pairs(
-        folder / "names.tsv",
-        [Pair(str(k), f"{words[k % 8]} {words[k // 8 % 8]}", "az") for k in range(count)],
+    write_pairs(folder / "names.tsv", [Pair(str(k), _class_name(k), "az") for k in range(count)])
+    pairs = []
+    for number, (english, (azerbaijani, rgb)) in enumerate(COLOURS.items()):
+        for vendor, split in (("one", "train"), ("two", "train"), ("three", "val")):
+            name = f"{vendor}-{english}.png"
+            Image.new("RGB", (30, 30), tuple(c // 2 + len(vendor) for c in rgb)).save(
+                folder / "pictures" / name
+            )
+            pairs += [
+                Pair(name, english, "en", split, f"u{number}"),
+                Pair(name, azerbaijani, "az", split, f"u{number}"),
+            ]
+    write_dataset(folder / "drawings", "drawings", folder / "pictures", pairs)
+    concepts = ConceptsConfig(
+        dims=32, names=str(folder / "names.tsv"), image_weights=str(folder / "weights.safetensors")
     )
-    names = ClassNamesConfig(
-        names=str(folder / "names.tsv"), image_weights=str(folder / "weights.safetensors"), batch_size=32
-    )
-    return replace(config, class_names=names)
+    drawings = Source(dataset=str(folder / "drawings"), concepts=True)
+    return replace(config, concepts=concepts, sources=(*config.sources, drawings))
 
 
-def test_a_run_learns_class_names_beside_captions(parent: TrainConfig, tmp_path: Path) -> None:
-    run = prepare_run(_with_classes(parent, tmp_path), tmp_path / "run")
-    assert run.heads and run.heads.classes
-    losses = [train_step(run, step, rows) for step, rows in epoch_steps(run, 0, 2)]
-    assert all(set(of_step) == {"contrastive", "class names"} for of_step in losses)
+def test_concepts_are_found_by_name_before_any_training(parent: TrainConfig, tmp_path: Path) -> None:
+    run = prepare_run(_with_concepts(parent, tmp_path), tmp_path / "run")
+    count = pretrained_classifier("test_efficientnet", str(tmp_path / "weights.safetensors")).out_features
+    sizes = run.model.config.concepts
+    assert sizes and (sizes.pretrained, sizes.learned, sizes.dims) == (count, 8, 32)
+    assert run.model.config.dims == 16 + 32
+    run.model.eval()
+    features = run.inputs.clean_batch(run.source_rows[1])
+    seen = run.model.image_tower.projection.concepts.classify(features)[:, count:]  # type: ignore[union-attr]
+    assert seen.argmax(1).tolist() == [k // 2 for k in range(16)]  # two drawings of each colour, side by side
+    texts = [azerbaijani for azerbaijani, _ in COLOURS.values()]
+    input_ids, mask = run.tokenizer(texts)
+    with torch.no_grad():
+        pooled = run.model.text_tower.pool(torch.from_numpy(input_ids), torch.from_numpy(mask))
+        told = run.model.text_tower.projection.concepts  # type: ignore[union-attr]
+        names = told.names(torch.nn.functional.normalize(pooled - told.centre, dim=-1))
+        other = told.names(torch.zeros(1, pooled.shape[1]))
+    of_classes = len({_class_name(k) for k in range(count)})
+    assert names.argmax(1).tolist() == [of_classes + 2 * k + 1 for k in range(8)]  # after "red", and so on
+    assert other.argmax(1).item() == sizes.names  # none
 
 
-def test_names_of_classes_are_learned(parent: TrainConfig, tmp_path: Path) -> None:
-    """Classes that lie apart, as they do after training on photos; chance is ln 8."""
-    run = prepare_run(_with_classes(parent, tmp_path), tmp_path / "run")
-    assert run.heads and run.config.class_names
-    words = ["qırmızı", "yaşıl", "mavi", "sarı", "qara", "ağ", "narıncı", "boz"]
-    width = run.model.image_tower.projection.project.in_features  # type: ignore[union-attr]
-    real = torch.randn(500, width, generator=torch.Generator().manual_seed(0))
-    features = ClassFeatures(3 * torch.eye(8, width), torch.zeros(8), real)
-    names = ClassNames([{"az": [f"{word} {word}"]} for word in words])
-    classes = NamedClasses(replace(run.config.class_names, batch_size=8), names, features)
-    optimizer = torch.optim.Adam(run.model.parameters(), lr=0.01)
-    for step in range(150):
-        loss = classes.loss(run.model, run.heads.texts, np.random.default_rng(step))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.5 * np.log(8)
-
-
-def test_a_class_unit_moves_what_the_classifier_sees_to_its_names() -> None:
-    torch.manual_seed(0)
-    projection = ResidualProjection(12, 16, 0.0, hidden=9).eval()
-    classifier = torch.nn.Linear(12, 5)
-    classifier.weight.data = 20 * torch.eye(5, 12)
-    classifier.bias.data.zero_()
-    names = torch.randn(5, 16) + 2 * torch.randn(16)  # in a cone, as embeddings of names are
-    names = F.normalize(names - names.mean(1, keepdim=True), dim=1)  # such as a LayerNorm gives
-    photos = 0.02 * torch.randn(50, 12)
-    before = projection(photos)
-    set_class_units(projection, 4, classifier, names, photos, ClassUnitsConfig(names="", gain=1.0))
-    seen = photos[:5] + 0.6 * torch.eye(5, 12)  # logits of about 12
-    embeds = F.normalize(projection(seen), dim=1)
-    own = names - names.mean(0)
-    assert (F.cosine_similarity(embeds, own, dim=1) > 0.9).all()
-    assert torch.equal((embeds @ names.T).argmax(1), torch.arange(5))  # each photo by its name,
-    assert torch.equal((embeds @ names.T).argmax(0), torch.arange(5))  # and each name by its photo
-    # a GELU six below its threshold is 0 to seven digits
-    torch.testing.assert_close(projection(photos), before, rtol=1e-4, atol=1e-4)
-
-
-def _with_units(config: TrainConfig, folder: Path) -> tuple[TrainConfig, int]:
-    """A unit for each class beside the eight hidden units there are; and how many classes that is."""
-    with_names = _with_classes(config, folder)
-    assert with_names.class_names
-    count = pretrained_classifier("test_efficientnet", with_names.class_names.image_weights).out_features
-    units = ClassUnitsConfig(
-        names=with_names.class_names.names, image_weights=with_names.class_names.image_weights
-    )
-    towers = replace(config.towers, projection_hidden=8 + count)
-    return replace(config, class_units=units, towers=towers), count
-
-
-def test_a_run_with_class_units_is_resumed_as_it_was(parent: TrainConfig, tmp_path: Path) -> None:
-    config, count = _with_units(parent, tmp_path)
+def test_a_run_with_concepts_is_resumed_as_it_was_and_trains_none_of_them(
+    parent: TrainConfig, tmp_path: Path
+) -> None:
+    config = _with_concepts(parent, tmp_path)
     config = replace(config, schedule=replace(parent.schedule, ema_decay=0.5))
     whole = train(config, tmp_path / "whole")
     train(config, tmp_path / "cut", max_steps=3)
     resumed = train(config, tmp_path / "cut")
     assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
-    assert load_checkpoint(whole).model.config.projection_hidden == 8 + count
-    with pytest.raises(ConfigError, match=rf"the classes need {count} hidden units"):
-        prepare_run(replace(config, towers=replace(config.towers, projection_hidden=9)), tmp_path / "narrow")
+    trained = load_checkpoint(whole).model.state_dict()
+    at_first = prepare_run(config, tmp_path / "other").model.state_dict()
+    same = {name for name in trained if torch.equal(trained[name], at_first[name])}
+    assert {name for name in trained if ".concepts." in name} <= same
+    assert "image_tower.projection.own.project.weight" not in same
 
 
-def test_class_units_take_no_units_that_are_trained(parent: TrainConfig, tmp_path: Path) -> None:
-    """The last of the units that a checkpoint trained would be overwritten, and what they knew be lost."""
-    checkpoint = train(parent, tmp_path / "second")
-    config, count = _with_units(parent, tmp_path)
-    for hidden in (count, count + 7):  # all eight and one of the trained units would be among the classes'
-        towers = replace(config.towers, checkpoint=str(checkpoint), projection_hidden=hidden)
-        with pytest.raises(
-            ConfigError, match=rf"trained already; set towers\.projection_hidden to {count + 8}"
-        ):
-            prepare_run(replace(config, towers=towers), tmp_path / "run")
-    towers = replace(towers, projection_hidden=count + 8)
-    prepare_run(replace(config, towers=towers), tmp_path / "run")
+def test_a_model_that_knows_concepts_keeps_its_encoders(parent: TrainConfig, tmp_path: Path) -> None:
+    config = _with_concepts(parent, tmp_path)
+    checkpoint = train(config, tmp_path / "second")
+    towers = replace(config.towers, checkpoint=str(checkpoint), dims=48)
+    with pytest.raises(ConfigError, match="knows concepts by what its encoders give"):
+        prepare_run(replace(parent, towers=towers, stages=()), tmp_path / "all")
+    with pytest.raises(ConfigError, match="knows concepts already"):
+        prepare_run(replace(config, towers=towers), tmp_path / "again")
+    heads = train(replace(parent, towers=towers), tmp_path / "heads")
+    before, after = (load_checkpoint(folder).model.state_dict() for folder in (checkpoint, heads))
+    assert all(torch.equal(before[name], after[name]) for name in before if ".concepts." in name)
 
 
 def test_a_branch_grows_and_what_it_knew_stays(parent: TrainConfig, tmp_path: Path) -> None:
@@ -253,24 +209,10 @@ def test_a_branch_grows_and_what_it_knew_stays(parent: TrainConfig, tmp_path: Pa
     torch.testing.assert_close(run.model.image_tower.embed_pooled(features), before.embed_pooled(features))
 
 
-def test_bad_class_names_are_refused_in_one_sentence(parent: TrainConfig, tmp_path: Path) -> None:
-    names = tmp_path / "names.tsv"
-    write_pairs(names, [Pair("0", "it", "az"), Pair("2", "pişik", "az")])
-    with pytest.raises(
-        ConfigError, match="names 2 of the classifier's 3 classes; the first without a name is 1"
-    ):
-        read_class_names(names, 3)
-    write_pairs(names, [Pair("dog", "it", "az")])
-    with pytest.raises(DatasetError, match="image must be the number of a class, 0 to 2, not 'dog'"):
-        read_class_names(names, 3)
-    with pytest.raises(ConfigError, match="no image encoder named"):
-        pretrained_classifier("test_efficientet", "hub")
-
-
 def test_what_only_heads_can_do_is_refused_elsewhere(parent: TrainConfig, tmp_path: Path) -> None:
-    names = ClassNamesConfig(names="names.tsv")
+    named = ConceptsConfig(names="names.tsv")
     with pytest.raises(ValueError, match="every stage must be heads"):
-        replace(parent, class_names=names, text_noise=TextNoise(typo_probability=0.1))
+        replace(parent, concepts=named, text_noise=TextNoise(typo_probability=0.1))
     with pytest.raises(ValueError, match="every stage must be heads"):
         replace(parent, stages=(), sources=(replace(parent.sources[0], retention=1.0),))
     with pytest.raises(ValueError, match=r"towers\.checkpoint must name it"):
@@ -281,15 +223,19 @@ def test_what_only_heads_can_do_is_refused_elsewhere(parent: TrainConfig, tmp_pa
         )
 
 
+def test_concepts_need_something_that_shows_them_and_something_that_does_not(parent: TrainConfig) -> None:
+    shows = replace(parent.sources[0], concepts=True)
+    with pytest.raises(ValueError, match="concepts has none"):
+        replace(parent, concepts=ConceptsConfig())
+    with pytest.raises(ValueError, match="needs another source without it"):
+        replace(parent, concepts=ConceptsConfig(), sources=(shows,))
+    with pytest.raises(ValueError, match=r"needs a table \[concepts\]"):
+        replace(parent, sources=(*parent.sources, shows))
+
+
 def test_shares_above_one_draw_images_again(parent: TrainConfig, tmp_path: Path) -> None:
     run = prepare_run(replace(parent, sources=(replace(parent.sources[0], share=2.5),)), tmp_path / "run")
     rows = [row for _, of_step in epoch_steps(run, 0, run.steps_per_epoch) for row in of_step]
     assert len(rows) == 20
     counts = np.bincount(rows, minlength=8)
     assert sorted(counts) == [2, 2, 2, 2, 3, 3, 3, 3]
-
-
-def test_the_shipped_names_are_of_every_class() -> None:
-    path = Path(__file__).parent.parent / "lowclip_train/labels/imagenet1k.tsv"
-    names = read_class_names(path, 1000)
-    assert all({"az", "en"} == set(of_class) for of_class in names.of_class)

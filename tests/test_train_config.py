@@ -64,7 +64,7 @@ def test_values_are_checked(tmp_path: Path, addition: str, reason: str) -> None:
         load_config(tmp_path / "c.toml")
 
 
-_CLASSES = """
+_CONCEPTS = """
 name = "n"
 licence = "l"
 [towers]
@@ -78,29 +78,29 @@ train = "heads"
 epochs = 1
 [schedule]
 image_views = 1
-[PART]
+[concepts]
 names = "names.tsv"
 image_weights = "weights.pth"
 """
 
 
-@pytest.mark.parametrize("part", ["class_names", "class_units"])
-def test_files_of_classes_are_those_beside_the_config(tmp_path: Path, part: str) -> None:
+def test_files_of_concepts_are_those_beside_the_config(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
-    config.write_text(_CLASSES.replace("PART", part), "utf-8")
-    with pytest.raises(ConfigError, match=rf"{part}\.names is 'names.tsv', .*{tmp_path}/names\.tsv"):
+    config.write_text(_CONCEPTS, "utf-8")
+    with pytest.raises(ConfigError, match=rf"concepts\.names is 'names.tsv', .*{tmp_path}/names\.tsv"):
         load_config(config)
     (tmp_path / "names.tsv").touch()
-    with pytest.raises(ConfigError, match=rf"{part}\.image_weights is 'weights.pth', .* hub"):
+    with pytest.raises(ConfigError, match=r"concepts\.image_weights is 'weights.pth', .* hub"):
         load_config(config)
     (tmp_path / "weights.pth").touch()
-    found = getattr(load_config(config), part)
-    assert found.names == str(tmp_path / "names.tsv")
+    found = load_config(config).concepts
+    assert found and found.names == str(tmp_path / "names.tsv")
     assert found.image_weights == str(tmp_path / "weights.pth")
-    config.write_text(_CLASSES.replace("PART", part).replace("weights.pth", "hub"), "utf-8")
-    assert getattr(load_config(config), part).image_weights == "hub"
-    config.write_text(_CLASSES.replace("PART", part).replace("weights.pth", "random"), "utf-8")
-    with pytest.raises(ConfigError, match=rf"{part}: .*'random': .* knows no class"):
+    config.write_text(_CONCEPTS.replace("weights.pth", "hub"), "utf-8")
+    found = load_config(config).concepts
+    assert found and found.image_weights == "hub"
+    config.write_text(_CONCEPTS.replace("weights.pth", "random"), "utf-8")
+    with pytest.raises(ConfigError, match=r"concepts: .*'random': .* knows no class"):
         load_config(config)
 
 
@@ -118,7 +118,7 @@ def test_the_shipped_configs_load_each_from_the_run_before(tmp_path: Path) -> No
     for name in (CLASS_NAMES, "efficientnet-lite0.pth"):
         (tmp_path / name).touch()
     towers = load_config(first).towers
-    assert (towers.image_encoder, towers.dims) == ("tf_efficientnet_lite0", 256)
+    assert (towers.image_encoder, towers.dims) == ("tf_efficientnet_lite0", 160)
     for path, run in zip(later, CONFIGS.values(), strict=False):
         write_tiny_checkpoint(tmp_path / run / "checkpoint")
         assert load_config(path).towers.checkpoint == str(tmp_path / run / "checkpoint")

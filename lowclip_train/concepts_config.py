@@ -1,0 +1,50 @@
+"""What a config says of the concepts that its model shall know by name; used by runs of heads alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lowclip_runtime.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptsConfig:
+    """Concepts known by name, see `concepts.py`; those of a source's images are `Source.concepts`.
+
+    Attributes:
+        dims: of the embedding, added to those of the checkpoint.
+        names: pairs file whose `image` is the number of a class that the image encoder was pretrained on and whose
+            caption is a name of it; empty: none of those classes.
+        image_weights: the pretrained weights with their classifier: `hub`, or a state dict's path.
+    """
+
+    dims: int = 96
+    names: str = ""
+    image_weights: str = "hub"
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.dims <= 4096:
+            raise ValueError(f"dims must be in 8..4096, not {self.dims}")
+        if self.image_weights == "random":
+            raise ValueError(
+                "image_weights must be hub or a state dict's path, not 'random': an untrained classifier knows no class"
+            )
+        if self.image_weights != "hub" and not self.names:
+            raise ValueError(
+                "image_weights are for the classes that names names; give names or leave them out"
+            )
+
+
+def with_files(config: ConceptsConfig, resolve: Callable[[str], str], base: Path) -> ConceptsConfig:
+    """`config` with the paths of its files, which must be there: only `hub` is a name of something else."""
+    if not config.names:
+        return config
+    names, weights = resolve(config.names), resolve(config.image_weights)
+    for key, path in (("names", names), ("image_weights", weights)):
+        if not (Path(path).is_file() or (key == "image_weights" and path == "hub")):
+            other = ", or hub for timm's own weights" if key == "image_weights" else ""
+            raise ConfigError(
+                f"concepts.{key} is {path!r}, but there is no file {base / path}; "
+                f"give a path relative to the config{other}"
+            )
+    return replace(config, names=names, image_weights=weights)
