@@ -43,5 +43,6 @@ def with_first_dims(checkpoint: Checkpoint, dims: int) -> Checkpoint:
     for tower in (model.image_tower, model.text_tower):
         tower.projection = nn.Sequential(tower.projection, FirstDims(dims))
     lineage = {**manifest.lineage, "dims_before_truncation": manifest.model.dims}
-    shorter = replace(manifest, model=replace(manifest.model, dims=dims), lineage=lineage)
+    # no checkpoint that could be opened again: its projections would have all dims
+    shorter = replace(manifest, model=replace(manifest.model, dims=dims, concepts=None), lineage=lineage)
     return Checkpoint(model, shorter, checkpoint.tokenizer_path)
