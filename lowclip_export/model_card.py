@@ -169,6 +169,12 @@ def _data(lineage: dict[str, Any]) -> str:
         f"- {name}: captions " + ", ".join(f"{split} {count:,}" for split, count in captions.items())
         for name, captions in datasets.items()
     ]
+    known = lineage.get("concepts")
+    if isinstance(known, dict):
+        lines.append(
+            f"- known by name, {known['names']:,} of them: {known['pretrained']:,} classes of the image encoder's "
+            f"pretraining, {known['learned']:,} concepts of training images (the last {known['dims']} dimensions)"
+        )
     starts = ", ".join(str(lineage[key]) for key in ("image_weights", "text_weights") if key in lineage)
     return "## Data\n\n" + "\n".join(lines) + (f"\n- starting weights: {starts}" if starts else "") + "\n"
 

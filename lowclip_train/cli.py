@@ -97,8 +97,12 @@ def run(config: Path, out: Path, max_steps: int | None) -> None:
         return bool(asked)
 
     checkpoint = train(load_config(config), out, max_steps=max_steps, stop=stop)
-    if is_first_process():
+    if not is_first_process():
+        return
+    if checkpoint.is_dir():
         click.echo(str(checkpoint))
+    else:
+        click.echo("left off before the first pass ended; the same command goes on", err=True)
 
 
 main.add_command(evaluate)

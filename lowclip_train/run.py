@@ -161,7 +161,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         teacher=teacher,
         dual_teacher=dual_teacher,
         heads=heads,
-        lineage=_lineage(config, datasets, start.lineage, learned_from),
+        lineage=_lineage(config, model, datasets, start.lineage, learned_from),
     )
 
 
@@ -250,7 +250,11 @@ def _resumable(
 
 
 def _lineage(
-    config: TrainConfig, datasets: Sequence[Dataset], start: dict[str, Any], learned_from: str
+    config: TrainConfig,
+    model: DualEncoder,
+    datasets: Sequence[Dataset],
+    start: dict[str, Any],
+    learned_from: str,
 ) -> dict[str, Any]:
     teacher = config.dual_teacher and {
         "name": Path(config.dual_teacher.teacher).name,
@@ -260,6 +264,7 @@ def _lineage(
         **start,
         **({"dual_teacher": teacher} if teacher else {}),
         **({"stages": to_dict(config.stages)} if config.stages else {}),
+        **({"concepts": to_dict(model.config.concepts)} if model.config.concepts else {}),
         "datasets": {d.manifest.name: to_dict(d.manifest.captions) for d in datasets},
         "pairs_sha256": {d.manifest.name: d.manifest.pairs_sha256 for d in datasets},
         "seed": config.schedule.seed,

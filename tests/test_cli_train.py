@@ -38,6 +38,8 @@ def test_prepare_run_eval(tmp_path: Path) -> None:
     images = ("--images", tmp_path / "pictures")
     prepared = _run("prepare", "tsv", tmp_path / "pairs.tsv", tmp_path / "data", *images)
     assert prepared.exit_code == 0 and "16 images" in prepared.output
+    begun = _run("run", tmp_path / "c.toml", "--out", tmp_path / "run", "--max-steps", 1)
+    assert begun.exit_code == 0 and begun.stderr.endswith("the same command goes on\n") and not begun.stdout
     trained = _run("run", tmp_path / "c.toml", "--out", tmp_path / "run")
     assert trained.exit_code == 0, trained.output
     evaluated = _run(

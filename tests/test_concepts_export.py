@@ -12,6 +12,7 @@ from lowclip_export.export import ExportOptions, export
 from lowclip_runtime.bundle import read_manifest
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.preprocess import preprocess
+from lowclip_runtime.schema import to_dict
 from lowclip_train.checkpoint import load_checkpoint, save_checkpoint
 from lowclip_train.known_concepts import add_concepts, coded, discriminant
 
@@ -37,7 +38,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         features = {c: model.text_tower.pool(*clip_tokens(c))[0] for c in CAPTIONS}
     add_concepts(model, _CODE, None, told_apart, coded([[c] for c in CAPTIONS], features, _CODE, seed=0))
     manifest = before.manifest
-    fields = {**vars(manifest), "schema_version": 5, "model": model.config}
+    lineage = {"datasets": {"noise": {"train/az": 14}}, "concepts": to_dict(model.config.concepts)}
+    fields = {**vars(manifest), "schema_version": 5, "model": model.config, "lineage": lineage}
     save_checkpoint(folder / "checkpoint", model, before.tokenizer_path, type(manifest)(**fields))
     return folder
 
@@ -67,6 +69,11 @@ def test_the_graphs_give_what_torch_gives_and_int8_names_the_same(work: Path) ->
     code = slice(32, None)
     found = (texts[:, code] @ images[:, code].T).argmax(1)
     assert np.array_equal((small_texts[:, code] @ small_images[:, code].T).argmax(1), found)
+    card = (work / "int8/README.md").read_text("utf-8")
+    assert (
+        "known by name, 14 of them: 0 classes" in card
+        and "14 concepts of training images (the last 24 " in card
+    )
     # the large matrices of concepts are kept as integers
     for name, limit in (("vision", 0.5), ("text", 0.5)):
         model = onnx.load(work / f"int8/onnx/{name}_model_int8.onnx")
@@ -81,5 +88,7 @@ def test_the_graphs_give_what_torch_gives_and_int8_names_the_same(work: Path) ->
 def test_first_dims_are_those_of_its_own_projection(work: Path, dims: int) -> None:
     export(work / "checkpoint", work / f"short-{dims}", ExportOptions(quantize="none", dims=dims))
     export(work / "plain", work / f"without-{dims}", ExportOptions(quantize="none", dims=dims))
-    for short, without in zip(_towers(work / f"short-{dims}"), _towers(work / f"without-{dims}"), strict=True):
+    for short, without in zip(
+        _towers(work / f"short-{dims}"), _towers(work / f"without-{dims}"), strict=True
+    ):
         np.testing.assert_allclose(short, without, atol=1e-5)

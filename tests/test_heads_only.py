@@ -180,6 +180,7 @@ def test_a_run_with_concepts_is_resumed_as_it_was_and_trains_none_of_them(
     resumed = train(config, tmp_path / "cut")
     assert (whole / "model.safetensors").read_bytes() == (resumed / "model.safetensors").read_bytes()
     trained = load_checkpoint(whole).model.state_dict()
+    assert load_checkpoint(whole).manifest.lineage["concepts"]["learned"] == 8
     at_first = prepare_run(config, tmp_path / "other").model.state_dict()
     same = {name for name in trained if torch.equal(trained[name], at_first[name])}
     assert {name for name in trained if ".concepts." in name} <= same
