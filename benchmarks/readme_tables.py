@@ -72,7 +72,8 @@ def _quality(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"Caltech-101, Azerbaijani label → photos of that class: precision@10 {caltech['ours']:.3f}, "
-        f"{caltech['peers'][_WITHOUT]:.3f} without the dims of concepts ({caltech['case'].rsplit(', ', 1)[1]}). int8 against fp32 on Flickr8k test: mean cosine "
+        f"{caltech['peers'][_WITHOUT]:.3f} without the dims of concepts "
+        f"({caltech['case'].rsplit(', ', 1)[1]}). int8 against fp32 on Flickr8k test: mean cosine "
         f"{cosine['image']:.4f} image, {cosine['text']:.4f} text. An embedding in a batch of 32 differs from the same "
         f"one alone by at most {apart:.1e}. All of the int8 bundle inside the package; {_where(result)}.",
         "",

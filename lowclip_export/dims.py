@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_train.checkpoint import Checkpoint
+from lowclip_train.concepts import ConceptProjection
+from lowclip_train.model import ModelConfig
 
 _LEAST = 8
 
@@ -41,8 +43,14 @@ def with_first_dims(checkpoint: Checkpoint, dims: int) -> Checkpoint:
         return checkpoint
     model = copy.deepcopy(checkpoint.model, {id(one): one for one in checkpoint.model.parameters()})
     for tower in (model.image_tower, model.text_tower):
-        tower.projection = nn.Sequential(tower.projection, FirstDims(dims))
+        tower.projection = nn.Sequential(_needed(tower.projection, manifest.model, dims), FirstDims(dims))
     lineage = {**manifest.lineage, "dims_before_truncation": manifest.model.dims}
     # no checkpoint that could be opened again: its projections would have all dims
     shorter = replace(manifest, model=replace(manifest.model, dims=dims, concepts=None), lineage=lineage)
     return Checkpoint(model, shorter, checkpoint.tokenizer_path)
+
+
+def _needed(projection: nn.Module, model: ModelConfig, dims: int) -> nn.Module:
+    """What the first `dims` come from: not the code of concepts, which is last, where they end before it."""
+    ends_before = model.concepts is not None and dims <= model.dims - model.concepts.dims
+    return projection.own if ends_before and isinstance(projection, ConceptProjection) else projection

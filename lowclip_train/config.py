@@ -201,9 +201,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("sources must name at least one dataset")
-        if any(dims >= self.towers.dims for dims in self.objective.matryoshka_dims):
+        all_dims = self.towers.dims + (self.concepts.dims if self.concepts else 0)
+        if any(dims >= all_dims for dims in self.objective.matryoshka_dims):
             raise ValueError(
-                f"objective.matryoshka_dims must be less than towers.dims ({self.towers.dims}), "
+                f"objective.matryoshka_dims must be less than the {all_dims} of an embedding, "
                 f"not {list(self.objective.matryoshka_dims)}"
             )
         if self.schedule.image_views and self.towers.image_frozen_stages == 0:

@@ -92,3 +92,5 @@ def test_first_dims_are_those_of_its_own_projection(work: Path, dims: int) -> No
         _towers(work / f"short-{dims}"), _towers(work / f"without-{dims}"), strict=True
     ):
         np.testing.assert_allclose(short, without, atol=1e-5)
+    sizes = [(work / f"{name}-{dims}/onnx/text_model.onnx").stat().st_size for name in ("short", "without")]
+    assert sizes[0] < sizes[1] + 1000  # nothing of the concepts is left

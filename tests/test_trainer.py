@@ -175,5 +175,5 @@ def test_every_objective_resumes(tmp_path: Path, wanted: ObjectiveConfig) -> Non
 def test_dims_that_cannot_be_nested_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="8 or more"):
         ObjectiveConfig(matryoshka_dims=(4,))
-    with pytest.raises(ValueError, match=r"less than towers\.dims \(16\)"):
+    with pytest.raises(ValueError, match=r"less than the 16 of an embedding"):
         replace(tiny_config(tmp_path), objective=ObjectiveConfig(matryoshka_dims=(16,)))
