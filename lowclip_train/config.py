@@ -12,6 +12,7 @@ from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 from lowclip_train.concepts_config import ConceptsConfig, with_files
+from lowclip_train.distillation_config import Distillation
 from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.schedule import Schedule, Stage
 
@@ -157,26 +158,6 @@ class ObjectiveConfig:
             )
         if any(dims < 8 for dims in self.matryoshka_dims):
             raise ValueError(f"matryoshka_dims must be 8 or more each, not {list(self.matryoshka_dims)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distillation:
-    """A text teacher: the mean-pooled student is drawn to the teacher's vector of the same or the parallel text.
-
-    Attributes:
-        teacher: hub name or local folder of the text encoder to follow; its width must be the student's.
-        teacher_prefix: put before each text for the teacher.
-        parallel: pairs files without images (`image` column is a key): rows of one key say the same in several
-            languages, and the `en` row is what the teacher reads.
-        parallel_batch_size: texts of `parallel` added to each step.
-        weight: of this loss beside the contrastive one.
-    """
-
-    teacher: str
-    teacher_prefix: str = ""
-    parallel: tuple[str, ...] = ()
-    parallel_batch_size: int = 64
-    weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,18 +4,26 @@ Nothing is trained: images are told apart by linear discriminant analysis, class
 that it left, and names are what the frozen text encoder makes of them. So the encoders must stay as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import read_pairs
+from lowclip_runtime.text import Tokenizer
 from lowclip_train.captions import CaptionedImage
 from lowclip_train.concepts import ConceptProjection, ConceptSizes, ImageConcepts, TextConcepts
+from lowclip_train.concepts_config import ConceptsConfig
+from lowclip_train.config import TrainConfig
+from lowclip_train.encoders import pretrained_classifier
+from lowclip_train.followed_classifier import PretrainedFeatures, followed
+from lowclip_train.frozen_outputs import PooledInputs, pool_texts
 from lowclip_train.model import DualEncoder
 
 # MEASURED on drawings by a vendor never trained on (Noto before 2021, 1,108 concepts) and on Flickr8k's val split, with
@@ -39,6 +47,72 @@ class LearnedConcepts:
 
     of_row: Mapping[int, int]
     names: list[list[str]]
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """The images of a run, and which of them each source of its config has."""
+
+    images: Sequence[CaptionedImage]
+    source_rows: Sequence[range]
+
+    def rows(self, config: TrainConfig, *, concepts: bool) -> list[int]:
+        """Those of the sources whose images do, or do not, show concepts."""
+        pairs = zip(self.source_rows, config.sources, strict=True)
+        return [row for rows, source in pairs if source.concepts is concepts for row in rows]
+
+
+def know_concepts(
+    config: TrainConfig,
+    concepts: ConceptsConfig,
+    model: DualEncoder,
+    tokenizer: Tokenizer,
+    training: TrainingImages,
+    inputs: PooledInputs,
+    pretrained: Callable[[str], PretrainedFeatures],
+    folder: Path,
+) -> None:
+    """Let `model` know the concepts of `config`, by what its encoders give and the tokenizer makes of their names.
+
+    Args:
+        inputs: pooled features of the images of `training`.
+        pretrained: of the weights of that name, what the image encoder gave before it was trained.
+
+    Raises:
+        LowClipError: the names or the classifier cannot be had, or the model knows concepts already.
+    """
+    classifier, names = None, []
+    if concepts.names:
+        classifier = pretrained_classifier(model.config.image_encoder, concepts.image_weights)
+        before = pretrained(concepts.image_weights)
+        classifier = followed(classifier, _floats(inputs.pooled[before.rows, 0]), before.features)
+        names = read_class_names(concepts.names, classifier.out_features)
+    told_apart = no_discriminant(inputs.pooled.shape[-1])
+    if rows := training.rows(config, concepts=True):
+        learned = learned_concepts(training.images, rows)
+        others = training.rows(config, concepts=False)
+        numbers = torch.tensor([learned.of_row[row] for row in rows])
+        told_apart = discriminant(_floats(inputs.pooled[rows]), numbers, _floats(inputs.pooled[others, 0]))
+        names = [*names, *learned.names]
+    # names that the tokenizer makes one, such as those that differ in capitals, are one
+    of_ids = {ids: name for name, ids in reversed(_token_ids(tokenizer, names).items())}
+    canonical = {name: of_ids[ids] for name, ids in _token_ids(tokenizer, names).items()}
+    texts = list(dict.fromkeys(canonical.values()))
+    vectors = pool_texts(model.text_tower, tokenizer, texts, folder).astype(np.float32)
+    features = dict(zip(texts, torch.from_numpy(vectors), strict=True))
+    named = coded(
+        [[canonical[n] for n in of_one] for of_one in names], features, concepts.dims, config.schedule.seed
+    )
+    add_concepts(model, concepts.dims, classifier, told_apart, named)
+
+
+def _token_ids(tokenizer: Tokenizer, names: Sequence[Sequence[str]]) -> dict[str, tuple[int, ...]]:
+    flat = list(dict.fromkeys(name for of_concept in names for name in of_concept))
+    return {name: tuple(ids) for name, ids in zip(flat, tokenizer.token_ids(flat), strict=True)}
+
+
+def _floats(pooled: NDArray[np.float16]) -> Tensor:
+    return torch.from_numpy(pooled.astype(np.float32))
 
 
 @torch.no_grad()

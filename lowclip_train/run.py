@@ -28,8 +28,9 @@ from lowclip_train.fingerprint import Fingerprint, fingerprint
 from lowclip_train.followed_classifier import PretrainedFeatures
 from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
-from lowclip_train.heads_only import HeadsOnly, TrainingImages, prepare_heads
+from lowclip_train.heads_only import HeadsOnly, prepare_heads
 from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
+from lowclip_train.known_concepts import TrainingImages
 from lowclip_train.leaks import check_sources
 from lowclip_train.model import DualEncoder
 from lowclip_train.objective import Objective

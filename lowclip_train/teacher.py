@@ -17,7 +17,7 @@ from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.array_cache import kept_texts, weights_sha256
-from lowclip_train.config import Distillation
+from lowclip_train.distillation_config import Distillation
 from lowclip_train.encoders import pretrained_text_encoder, tokenizer_file
 from lowclip_train.model import masked_mean
 from lowclip_train.text_batches import encode_by_length

@@ -16,7 +16,7 @@ from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer
 from lowclip_train import array_cache
 from lowclip_train.array_cache import kept, kept_texts, weights_sha256
-from lowclip_train.config import Distillation
+from lowclip_train.distillation_config import Distillation
 from lowclip_train.encoders import pretrained_text_encoder
 from lowclip_train.frozen_outputs import pool_texts
 from lowclip_train.model import TextTower

@@ -16,8 +16,9 @@ from lowclip_runtime.pairs import Pair, read_pairs, write_pairs
 from lowclip_runtime.schema import dumps, to_dict
 from lowclip_train.augment import identity
 from lowclip_train.concepts_config import ConceptsConfig
-from lowclip_train.config import Distillation, TrainConfig
+from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import read_dataset, write_dataset
+from lowclip_train.distillation_config import Distillation
 from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.encoders import build_image_encoder
 from lowclip_train.fingerprint import CONFIG, changed, fingerprint
