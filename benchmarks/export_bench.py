@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from export_elsewhere import Worker, ours_elsewhere
+from export_elsewhere import FLOAT_ELSEWHERE, INT8_ELSEWHERE, Worker, ours_elsewhere
 from export_inputs import Given, Subject, prepare
 from export_peers import (
     Embeddings,
@@ -144,14 +144,25 @@ def peer_makers(
     except ImportError as error:
         measured.left_out["openvino"] = f"{error}; install .[bench]"
     if openvino_python is None:
-        measured.left_out["ours_openvino_provider"] = "no --openvino-python was given"
+        measured.left_out |= dict.fromkeys(
+            (INT8_ELSEWHERE, FLOAT_ELSEWHERE), "no --openvino-python was given"
+        )
         return makers
 
-    def elsewhere() -> Peer:
-        worker = stack.enter_context(Worker(openvino_python, source.folder))
-        return ours_elsewhere(source, subject.standard_graph, worker, measured.versions)
+    def elsewhere(name: str, graph: Path) -> Callable[[], Peer]:
+        """A process each: one that crashes leaves the other."""
+        return lambda: ours_elsewhere(
+            name,
+            source,
+            graph,
+            stack.enter_context(Worker(openvino_python, source.folder)),
+            measured.versions,
+        )
 
-    return makers | {"ours_openvino_provider": elsewhere}
+    return makers | {
+        INT8_ELSEWHERE: elsewhere(INT8_ELSEWHERE, subject.standard_graph),
+        FLOAT_ELSEWHERE: elsewhere(FLOAT_ELSEWHERE, subject.standard_float_graph),
+    }
 
 
 def built(makers: Makers, measured: Measured) -> Iterator[Peer]:

@@ -81,12 +81,14 @@ class There:
         return float(self.worker.ask("processor", runs=runs, **request)["processor_seconds_per_run"])
 
 
-def ours_elsewhere(source: Source, graph: Path, worker: Worker, versions: dict[str, str]) -> Peer:
-    """Our int8 graph in standard operators as the runtime opens it with the OpenVINO provider.
+INT8_ELSEWHERE, FLOAT_ELSEWHERE = "ours_openvino_provider", "ours_float_openvino_provider"
+
+
+def ours_elsewhere(name: str, source: Source, graph: Path, worker: Worker, versions: dict[str, str]) -> Peer:
+    """A graph of ours in standard operators as the runtime opens it with the OpenVINO provider.
 
     `versions` gets those of that environment.
     """
-    name = "ours_openvino_provider"
     opened = worker.ask("open", name=name, path=str(graph), provider="openvino", threads=source.threads)
     versions |= opened["versions"]
     return Peer(name, lambda feed: There(worker, name, source.output), file_megabytes(graph))

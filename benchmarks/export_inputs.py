@@ -68,6 +68,11 @@ class Subject:
     quality: list[Feed]
     lengths: tuple[int, ...]
 
+    @property
+    def standard_float_graph(self) -> Path:
+        """What `standard_graph` was quantized from."""
+        return _float_path(self.standard_graph)
+
 
 def prepare(name: str, given: Given, lengths: tuple[int, ...], folder: Path) -> Subject:
     """Build the tower, export it by our code, and read its inputs; files go to `folder`."""
@@ -77,7 +82,9 @@ def prepare(name: str, given: Given, lengths: tuple[int, ...], folder: Path) -> 
     make = float_image_tower if is_image else float_text_tower
     graphs = {operators: folder / f"{operators}.onnx" for operators in OPERATORS_CHOICES}
     for operators, path in graphs.items():
-        exported = quantized_tower(make(checkpoint, calibration, parity, operators), "int8")
+        tower = make(checkpoint, calibration, parity, operators)
+        save_graph(tower.graph, _float_path(path), external=not is_image)
+        exported = quantized_tower(tower, "int8")
         save_graph(exported.final, path, external=not is_image)  # as a bundle holds it
     made = _image_subject if is_image else _text_subject
     return made(name, checkpoint, calibration, parity, graphs, lengths)
@@ -167,6 +174,10 @@ def _text_subject(
     )  # fmt: skip
     quality = [_padded(ids, max(lengths), spec.pad_token_id) for ids in tokenizer.token_ids(parity.texts)]
     return Subject(source, graphs["onnxruntime"], graphs["standard"], speed, quality, lengths)
+
+
+def _float_path(quantized: Path) -> Path:
+    return quantized.with_stem(f"{quantized.stem}_float")
 
 
 def _example(speed: Callable[[int, int], Feed]) -> Feed:

@@ -11,12 +11,14 @@ from typing import Any
 _OPENVINO_INT8 = ("openvino_int8", "openvino_int8_bf16")
 _HEADER = (
     "tower", "batch", "int8, items/s", "× ONNX Runtime fp32", "× OpenVINO int8",
-    "with OpenVINO provider, × OpenVINO's best", "cosine to torch", "MB (fp32)",
+    "with OpenVINO provider, × OpenVINO's best", "float there", "cosine to torch", "MB (fp32)",
 )  # fmt: skip
 
 
 def export_table(folder: Path) -> str:
     """Markdown: a row per tower and text length, its batches in one cell each, parted by slashes.
+
+    A column that no tower has a figure for is left out.
 
     Args:
         folder: of the `<tower>.json` files.
@@ -27,9 +29,10 @@ def export_table(folder: Path) -> str:
     files = sorted(folder.glob("*.json"))
     if not files:
         raise FileNotFoundError(f"{folder} holds no result of export_bench.py; run it first")
-    lines = ["| " + " | ".join(_HEADER) + " |", "|---" * len(_HEADER) + "|"]
-    for path in files:
-        lines += [f"| {' | '.join(cells)} |" for cells in tower_rows(path.stem, _rows(path))]
+    rows = [cells for path in files for cells in tower_rows(path.stem, _rows(path))]
+    columns = [column for column in zip(_HEADER, *rows, strict=True) if set("".join(column[1:])) - set("– /")]
+    lines = [f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True)]
+    lines.insert(1, "|---" * len(columns) + "|")
     return "\n".join(lines) + "\n"
 
 
@@ -53,6 +56,7 @@ def tower_rows(tower: str, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
             _slashed(_ratio(row, "ours", ("ort_fp32",)) for row in group),
             _slashed(_ratio(row, "ours", _OPENVINO_INT8) for row in group),
             _slashed(_ratio(row, "ours_openvino_provider", openvino) for row in group),
+            _slashed(_ratio(row, "ours_float_openvino_provider", openvino) for row in group),
             *tail,
         ])  # fmt: skip
     return cells

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import click
 import onnxruntime as ort
 from export_bench import _PATH, _named_paths, _numbers
-from export_elsewhere import There, Worker, ours_elsewhere
+from export_elsewhere import INT8_ELSEWHERE, There, Worker, ours_elsewhere
 from export_inputs import Given, Subject, prepare
 from export_peers import Feed, float_graph, openvino_peers
 from export_profile import kernel_times
@@ -42,7 +42,6 @@ from result_file import RESULTS, row, write_result
 from lowclip_runtime.session import session_options
 
 ON_CPU, STANDARD, DYNAMIC = "ours", "ours_standard", "ours_standard_dynamic_shapes"
-PROVIDER = "ours_openvino_provider"
 PEERS = ("openvino_int8", "openvino_fp32")
 
 
@@ -151,7 +150,7 @@ def main(
             provider: dict[str, Profiled] = {}
             if openvino_python is not None:
                 worker = stack.enter_context(Worker(openvino_python, subject.source.folder))
-                provider[PROVIDER] = OnProvider(worker, subject)
+                provider[INT8_ELSEWHERE] = OnProvider(worker, subject)
             feeds = [subject.speed(batch, length) for batch in _numbers(batches)]
             rows = [one for feed in feeds for one in profile(subject, feed, provider, rounds, seconds)]
         out.mkdir(parents=True, exist_ok=True)
@@ -162,8 +161,8 @@ class OnProvider:
     """Our standard graph on the provider itself, which tells its time but no counters."""
 
     def __init__(self, worker: Worker, subject: Subject) -> None:
-        ours_elsewhere(subject.source, subject.standard_graph, worker, {})  # opens it there
-        self._there = There(worker, PROVIDER, subject.source.output)
+        ours_elsewhere(INT8_ELSEWHERE, subject.source, subject.standard_graph, worker, {})  # opens it there
+        self._there = There(worker, INT8_ELSEWHERE, subject.source.output)
 
     def round(self, feed: Feed, runs: int) -> Round:
         return Round({}, self._there.processor_seconds_per_run(feed, runs))

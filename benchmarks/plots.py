@@ -23,6 +23,7 @@ PEERS = {
     "openvino_int8_bf16": ("OpenVINO int8, bf16", "#8f6008"),
     "ours": ("LowCLIP int8, CPU provider", "#c2255c"),
     "ours_openvino_provider": ("LowCLIP int8, OpenVINO provider", "#862e9c"),
+    "ours_float_openvino_provider": ("LowCLIP float, OpenVINO provider", "#cc9ad6"),
 }
 _WIDTH_IN, _PANEL_HEIGHT_IN, _DPI = 11, 4.2, 110
 

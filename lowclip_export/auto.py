@@ -23,7 +23,7 @@ from lowclip_train.progress import say
 
 Drop = Callable[[onnx.ModelProto], float]  # points that a graph costs against fp32
 _ROUNDS = 5
-_TOLD = ("method", "ranges", "smoothing")  # by which the recipes of one tower differ
+_TOLD = ("method", "ranges", "float_stem", "smoothing")  # by which the recipes of one tower differ
 _MOST_FLOAT_GROUPS = 3  # beyond these little is left to be quantized
 
 

@@ -38,7 +38,11 @@ def image_recipes(model: onnx.ModelProto, operators: Operators = "onnxruntime") 
     if constant_bytes(model, "Conv") < constant_bytes(model, "MatMul"):
         return text_recipes(calibrated=True, operators=operators)
     default = ConvRecipe(operators=operators)
-    return [default, *(replace(default, ranges=one) for one in _OTHER_RANGES)]
+    return [
+        default,
+        *(replace(default, ranges=one) for one in _OTHER_RANGES),
+        replace(default, float_stem=False),
+    ]
 
 
 def text_recipes(*, calibrated: bool, operators: Operators = "onnxruntime") -> list[Recipe]:

@@ -32,7 +32,8 @@ class ConvRecipe:
         weight_limit, depthwise_weight_limit: largest absolute integer weight.
         float_stem: leave the first convolution float. It has few inputs, each worth much: on the shipped
             EfficientNet-Lite0 that halves the error (1 - cosine 0.0048 → 0.0027) in the same time, and pixels
-            that differ by a float's last bit, as other clients' do, cannot fall on two integers.
+            that differ by a float's last bit, as other clients' do, cannot fall on two integers. MEASURED on ResNet-50,
+            whose first convolution is large: in integers the tower is 1.05 times as fast, on the CPU and with OpenVINO.
         bias_correction: move biases by what weight rounding shifts each channel on average.
         keep_float: outputs of the nodes that are not quantized.
         operators: which ones the integers are computed by.

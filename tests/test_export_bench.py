@@ -57,10 +57,21 @@ def test_table_divides_by_the_right_peer_and_takes_openvinos_best_at_each_batch(
             openvino_fp32=100,
             openvino_int8=60,
             ours_openvino_provider=50,
+            ours_float_openvino_provider=101,
         ),
     )
     assert tower_rows("resnet50", rows) == [
-        ["resnet50", "1 / 8", "60 / 90", "3.00 / 4.50", "0.75 / 1.50", "0.90 / 0.50", "0.9877", "24 (98)"]
+        [
+            "resnet50",
+            "1 / 8",
+            "60 / 90",
+            "3.00 / 4.50",
+            "0.75 / 1.50",
+            "0.90 / 0.50",
+            "– / 1.01",
+            "0.9877",
+            "24 (98)",
+        ]
     ]
 
 
@@ -72,7 +83,7 @@ def test_table_has_a_row_per_text_length_and_a_dash_for_what_was_left_out() -> N
     cells = tower_rows("mbert", rows)
     assert [one[0] for one in cells] == ["mbert, 16 tokens", "mbert, 32 tokens"]
     assert [one[3] for one in cells] == ["3.00", "2.00"]
-    assert {word for one in cells for word in one[4:6]} == {"–"}
+    assert {word for one in cells for word in one[4:7]} == {"–"}
 
 
 def test_table_reads_every_result_of_a_folder_and_refuses_an_empty_one(tmp_path: Path) -> None:
