@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from lowclip_export.onnx_edit import CONTRIB, GraphEdit, consumers
 from lowclip_export.quantization_math import asymmetric_scale, quantize_symmetric, symmetric_scale
@@ -124,13 +125,24 @@ def static_scales(ranges: Mapping[str, tuple[float, float]]) -> Quantizer:
 
 def token_scales(edit: GraphEdit, name: str) -> Quantized:
     """Every token's vector is scaled by its own largest absolute value: (..., C) with scales (..., 1)."""
-    limit = edit.constant("int8/limit", np.float32(127))
+    return _symmetric_scales(edit, name, 127)
+
+
+def item_scales(edit: GraphEdit, name: str) -> Quantized:
+    """The same in 127 steps of 256, for weights of the full range: no processor saturates at 2 · 127 · 127."""
+    return _symmetric_scales(edit, name, 63)
+
+
+def _symmetric_scales(edit: GraphEdit, name: str, steps: int) -> Quantized:
+    """`steps` above zero, and as many below."""
+    limit = edit.constant(f"int8/limit_{steps}", np.float32(steps))
     smallest = edit.constant("int8/smallest", np.float32(1e-6))
     high = edit.add("ReduceMax", [name], f"{name}/high", axes=[-1], keepdims=1)
     low = edit.add("ReduceMin", [name], f"{name}/low", axes=[-1], keepdims=1)
     negated = edit.add("Neg", [low], f"{name}/negated")
     largest = edit.add("Max", [high, negated, smallest], f"{name}/largest")
-    return _scaled_by_token(edit, name, edit.add("Div", [largest, limit], f"{name}/token_scale"), 128)
+    token_scale = edit.add("Div", [largest, limit], f"{name}/token_scale")
+    return _scaled_by_token(edit, name, token_scale, steps + 1)
 
 
 def gelu_token_scales(edit: GraphEdit, name: str) -> Quantized:
@@ -187,6 +199,27 @@ def _add_product(
     matrix, output = node.input[1], node.output[0]
     weights = edit.value(matrix)
     assert weights is not None, "is_weight_product has looked"
+    if addition is None:
+        add_product(edit, activation, matrix, weights, limit, output)
+    else:
+        bias = _other(addition, output)
+        add_product(edit, activation, matrix, weights, limit, addition.output[0], bias)
+
+
+def add_product(
+    edit: GraphEdit,
+    activation: Quantized,
+    matrix: str,
+    weights: NDArray[np.float32],
+    limit: int,
+    output: str,
+    bias: str | None = None,
+) -> None:
+    """`output` becomes activation · weights (+ bias).
+
+    Args:
+        matrix: what the int8 constants of the weights (rows, columns) are named after.
+    """
     scale = symmetric_scale(weights, 1, limit)  # (1, columns)
     inputs = [
         activation.values,
@@ -196,11 +229,10 @@ def _add_product(
         activation.zero_point,
         edit.constant(f"{matrix}/zero_point", np.zeros(scale.size, np.int8)),
     ]
-    if activation.token_scale is not None:
-        product = edit.add("MatMulIntegerToFloat", inputs, f"{output}/unscaled", CONTRIB)
-        edit.add("Mul", [product, activation.token_scale], output)
-    elif addition is not None:
-        bias = _other(addition, output)
-        edit.add("MatMulIntegerToFloat", [*inputs, bias], addition.output[0], CONTRIB)
-    else:
-        edit.add("MatMulIntegerToFloat", inputs, output, CONTRIB)
+    if activation.token_scale is None:
+        edit.add("MatMulIntegerToFloat", [*inputs, *([bias] if bias else [])], output, CONTRIB)
+        return
+    product = edit.add("MatMulIntegerToFloat", inputs, f"{output}/unscaled", CONTRIB)
+    scaled = edit.add("Mul", [product, activation.token_scale], f"{output}/scaled" if bias else output)
+    if bias:
+        edit.add("Add", [scaled, bias], output)

@@ -19,6 +19,7 @@ from lowclip_export.int8_matmul import (
     token_scales,
 )
 from lowclip_export.int8_storage import int8_projection, int8_tables
+from lowclip_export.lean_shapes import lean_shapes
 from lowclip_export.onnx_edit import constant_bytes
 from lowclip_export.quantization_math import RangeMethod
 from lowclip_export.recipe import ConvRecipe, MatMulRecipe, Operators, Recipe
@@ -74,13 +75,13 @@ def quantize_image(model: onnx.ModelProto, recipe: Recipe, calibration: Calibrat
         quantized = int8_convolutions(model, recipe, calibration)
     else:
         quantized = _quantized_matmuls(model, recipe, calibration)
-    return int8_projection(quantized)
+    return lean_shapes(int8_projection(quantized, recipe.operators))
 
 
 def quantize_text(model: onnx.ModelProto, recipe: MatMulRecipe, calibration: Calibration) -> onnx.ModelProto:
     """int8 text tower; calibrate with one text at a time, since padding must not widen the ranges."""
     quantized = _quantized_matmuls(model, recipe, calibration)
-    return int8_projection(int8_tables(quantized, recipe.table_limit))
+    return lean_shapes(int8_projection(int8_tables(quantized, recipe.table_limit), recipe.operators))
 
 
 def _quantized_matmuls(

@@ -191,3 +191,43 @@ def test_int8_projection_keeps_a_scale_per_output(transposed: int):
         value.dtype != np.float32 or value.size < 20
         for value in constants_of(int8_projection(model)).values()
     )
+
+
+@pytest.fixture(scope="module")
+def large_projection() -> onnx.ModelProto:
+    """`x` (N, I) → Gemm with 2^21 weights and a bias → `y` (N, O)."""
+    generator = np.random.default_rng(8)
+    constants = {
+        "w": generator.normal(size=(4096, 512)).astype(np.float32),
+        "b": generator.normal(size=4096).astype(np.float32),
+    }
+    ends = [[(name, TensorProto.FLOAT, ["batch", size])] for name, size in (("x", 512), ("y", 4096))]
+    return graph([helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)], *ends, constants)
+
+
+def test_a_large_projection_is_multiplied_as_integers_item_by_item(large_projection: onnx.ModelProto):
+    made = int8_projection(large_projection)
+    operators = {node.op_type for node in made.graph.node}
+    assert "MatMulIntegerToFloat" in operators and "Gemm" not in operators
+    assert max(value.size for value in constants_of(made).values() if value.dtype == np.float32) == 4096
+    x = np.random.default_rng(9).normal(size=(3, 512)).astype(np.float32)
+    x[1:] *= 1000
+    ((expected,),), ((found,),) = run_graph(large_projection, [{"x": x}]), run_graph(made, [{"x": x}])
+    # 127 steps of an activation whose largest is 3 sigma: sqrt(1/12) · 3 / 63 of each, and half as much of the weights
+    assert np.abs(found - expected).mean(1) == pytest.approx(np.abs(expected).mean(1) * 0.014, rel=0.3)
+    ((alone,),) = run_graph(made, [{"x": x[:1]}])
+    np.testing.assert_array_equal(alone, found[:1])
+
+
+def test_a_large_projection_cannot_saturate(large_projection: onnx.ModelProto):
+    """Two products of the largest are within 16 bits, which is what some processors add them up in."""
+    constants = constants_of(int8_projection(large_projection))
+    (weights,) = [value for value in constants.values() if value.dtype == np.int8 and value.ndim == 2]
+    (zero_point,) = [value for value in constants.values() if value.dtype == np.uint8]
+    (steps,) = [value for name, value in constants.items() if "limit" in name]
+    assert 2 * (int(zero_point) + int(steps)) * int(np.abs(weights).max()) < 2**15
+
+
+def test_standard_operators_leave_a_large_projection_float(large_projection: onnx.ModelProto):
+    made = int8_projection(large_projection, "standard")
+    assert {node.op_type for node in made.graph.node} == {"Cast", "Mul", "Gemm"}
