@@ -23,6 +23,8 @@ _CASES = {
     "twemoji, az name, unseen concepts": "Twemoji, concepts unseen in training",
 }
 _METRICS = ("R@1", "R@5", "R@10", "mAP")
+_PRECISIONS = ("fp32", "fp16", "int8")
+_AGREEMENT = ("mean_cosine", "min_cosine", "centred_cosine", "top1_agreement")
 _WITHOUT = "own dims"  # int8 too, exported with `--dims` of the projections' own
 _PEERS = {_WITHOUT: "R@10 without concepts", "fp32": "R@10 before int8"}
 
@@ -34,7 +36,9 @@ def main() -> None:
 
 def with_tables(text: str) -> str:
     """`text` with every generated table as the result files have it."""
-    tables = {"quality": _quality, "footprint": _footprint, "index": _index, "vocabulary": _vocabulary}
+    tables = {
+        "quality": _quality, "footprint": _footprint, "index": _index, "vocabulary": _vocabulary, "stages": _stages,
+    }  # fmt: skip
     made = {name: table(_result(name)) for name, table in tables.items()}
     made |= {name: export_table(RESULTS / name) for name in ("export", "export_without_vnni")}
     made["runtime"] = runtime_table(RESULTS)
@@ -84,6 +88,29 @@ def _quality(result: dict[str, Any]) -> str:
 def _footprint(result: dict[str, Any]) -> str:
     lines = ["| what | |", "|---|---|"]
     lines += [f"| {r['case']}: {r['metric']} | {r['ours']:.3g} {r['unit']} |" for r in result["rows"]]
+    return "\n".join([*lines, "", f"Measured: {_where(result)}.", ""])
+
+
+def _stages(result: dict[str, Any]) -> str:
+    """How well each tower's final graph agrees with torch in each precision, and what it weighs."""
+    of = {(r["case"], r["metric"]): r["ours"] for r in result["rows"]}
+    towers = dict.fromkeys(case.rpartition(", ")[0] for case, _ in of)
+    lines = [
+        "| tower | fp32: cosine to torch, mean / least | fp16 | int8 | int8, centred | int8, same nearest | "
+        "MB in fp32 / fp16 / int8 |",
+        "|---" * 7 + "|",
+    ]
+    for tower in towers:
+        told = {
+            precision: [
+                of[f"{tower}, {precision}", f"{metric}, torch to the final graph"] for metric in _AGREEMENT
+            ]
+            for precision in _PRECISIONS
+        }
+        cosines = [f"{told[precision][0]:.4f} / {told[precision][1]:.4f}" for precision in _PRECISIONS]
+        sizes = " / ".join(f"{of[f'{tower}, {precision}', 'graph']:.0f}" for precision in _PRECISIONS)
+        centred, nearest = told["int8"][2:]
+        lines.append(f"| {tower} | {' | '.join(cosines)} | {centred:.4f} | {nearest:.2f} | {sizes} |")
     return "\n".join([*lines, "", f"Measured: {_where(result)}.", ""])
 
 
