@@ -83,7 +83,8 @@ def prepare(name: str, given: Given, lengths: tuple[int, ...], folder: Path) -> 
     graphs = {operators: folder / f"{operators}.onnx" for operators in OPERATORS_CHOICES}
     for operators, path in graphs.items():
         tower = make(checkpoint, calibration, parity, operators)
-        save_graph(tower.graph, _float_path(path), external=not is_image)
+        if operators == "standard":
+            save_graph(tower.graph, _float_path(path), external=not is_image)
         exported = quantized_tower(tower, "int8")
         save_graph(exported.final, path, external=not is_image)  # as a bundle holds it
     made = _image_subject if is_image else _text_subject

@@ -116,3 +116,16 @@ def test_shapes_that_only_might_be_the_same_are_kept_apart() -> None:
     x, row = np.zeros((1, 4), np.float32), np.zeros((5, 4), np.float32)
     (found,) = outputs(lean_shapes(model), x=x, row=row)
     assert found.tolist() == [1, 4, 5, 4, 5, 4]
+
+
+def test_a_number_beside_a_vector_is_not_of_the_numbers_shape() -> None:
+    nodes = [
+        helper.make_node("Mul", ["x", "one"], ["vector"]),
+        helper.make_node("Shape", ["x"], ["of_x"]),
+        helper.make_node("Shape", ["vector"], ["of_vector"]),
+        helper.make_node("Concat", ["of_x", "of_vector"], ["y"], axis=0),
+    ]
+    ends = [("x", TensorProto.FLOAT, [])], [("y", TensorProto.INT64, [1])]
+    model = graph(nodes, *ends, {"one": np.ones(1, np.float32)})
+    (found,) = outputs(lean_shapes(model), x=np.array(2, np.float32))
+    assert found.tolist() == [1]
