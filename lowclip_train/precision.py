@@ -4,11 +4,13 @@ Weights, projections, losses and validation are float32 always.
 """
 
 import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
 
 from lowclip_runtime.errors import ConfigError
+from lowclip_train.depthwise import DepthwiseGradientsInFloat32
 from lowclip_train.schedule import Device, Precision
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,7 +35,14 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     """In which the encoders run."""
     if precision == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=_DTYPES[precision])
+    half = torch.autocast(device.type, dtype=_DTYPES[precision])
+    return half if device.type != "cpu" else _on_cpu(half)
+
+
+@contextlib.contextmanager
+def _on_cpu(half: AbstractContextManager[object]) -> Iterator[None]:
+    with half, DepthwiseGradientsInFloat32():
+        yield
 
 
 def grad_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
