@@ -4,11 +4,13 @@
     python benchmarks/ablation_bench.py WORK --row siglip      # base and this one
 
 WORK is a folder that `python -m lowclip_train.shipped_recipe DATA WORK` laid out; nothing in it need be trained. All
-runs start from the pretrained encoders with one seed and take as many steps; `ablation_rows.py` says what they are.
+runs start from the pretrained encoders with one seed and take as many steps; `ablation_rows.py` says what they are,
+`ablation.toml` what they are made from.
 Those whose photos are not augmented share one cache of frozen stages. Captions are those that stand in both languages,
 so that English alone is no fewer photos and no fewer meanings. The test split is never looked at.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +29,7 @@ from lowclip_train.dataset import Dataset, read_dataset, write_dataset
 from lowclip_train.evaluate import TorchEmbedder
 from lowclip_train.trainer import train
 
-CONFIG, DATASET = "lite0-e5-az.toml", "flickr8k"
+CONFIG, DATASET = "ablation.toml", "flickr8k"
 LANGUAGES = ("az", "en")
 METRICS = ("mAP", "R@10")
 Figures = dict[tuple[str, str], float]  # (case, metric) → value
@@ -42,20 +44,30 @@ Figures = dict[tuple[str, str], float]  # (case, metric) → value
     "--passes", type=click.IntRange(2), default=2, show_default=True, help="Over all photos, each run."
 )
 @click.option("--photos", type=click.IntRange(1), help="Only so many of each split, to try it out.")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    show_default=True,
+    default=Path(__file__).with_name(CONFIG),
+    help="The edition whose choices are tried.",
+)
 @click.option("--results", type=click.Path(path_type=Path), help="Folder of the results [default: that of WORK "
               "with --photos, else benchmarks/results/ablation].")  # fmt: skip
 @refuse_in_one_sentence
-def main(work: Path, rows: tuple[str, ...], passes: int, photos: int | None, results: Path | None) -> None:
+def main(
+    work: Path, rows: tuple[str, ...], passes: int, photos: int | None, config: Path, results: Path | None
+) -> None:
     """Train base and rows, measure them on the val split and write a result for each."""
     folder = work / "ablation" / (f"{photos}-photos" if photos else "all-photos")
     results = results or (folder / "results" if photos else RESULTS / "ablation")
     lay_out(work / DATASET, folder, photos)
-    shipped = load_config(work / CONFIG)
-    base = base_config(shipped, folder, passes)
+    shutil.copyfile(config, work / CONFIG)  # where the names in it are found
+    edition = load_config(work / CONFIG)
+    base = base_config(edition, folder, passes)
     found = train_and_measure(base, folder, BASE)
     write_row(results, BASE, f"{passes} passes", found)
     for name in rows or ROWS:
-        changed = train_and_measure(ROWS[name].change(base, shipped), folder, name)
+        changed = train_and_measure(ROWS[name].change(base, edition), folder, name)
         write_row(results, name, ROWS[name].what, changed, {BASE: found})
 
 

@@ -17,42 +17,42 @@ class Row:
 
     Attributes:
         what: in words, to be read as "base, but …".
-        change: of the base's config, given the shipped model's that the base was made from.
+        change: of the base's config, given the edition's that the base was made from.
     """
 
     what: str
     change: Callable[[TrainConfig, TrainConfig], TrainConfig]
 
 
-def base_config(shipped: TrainConfig, data: Path, passes: int) -> TrainConfig:
-    """The shipped model's first run made short and plain.
+def base_config(edition: TrainConfig, data: Path, passes: int) -> TrainConfig:
+    """An edition of the shipped model made short and plain.
 
     Photos and their captions only, as they are; photos come from one cache. The text teacher stays.
     """
     return replace(
-        shipped,
+        edition,
         name="ablation",
-        sources=(replace(shipped.sources[0], dataset=str(data / BOTH), share=1.0),),
+        sources=(replace(edition.sources[0], dataset=str(data / BOTH), share=1.0),),
         augment=Augment(crop_min_area=1.0, flip=False, color_jitter=0.0),
         text_noise=TextNoise(),
-        distillation=shipped.distillation and replace(shipped.distillation, parallel=()),
-        schedule=replace(shipped.schedule, epochs=passes, image_views=1),
+        distillation=edition.distillation and replace(edition.distillation, parallel=()),
+        schedule=replace(edition.schedule, epochs=passes, image_views=1),
     )
 
 
-def _augmented(base: TrainConfig, shipped: TrainConfig) -> TrainConfig:
+def _augmented(base: TrainConfig, edition: TrainConfig) -> TrainConfig:
     """A new view in each pass; as it is seen once, keeping it would gain nothing."""
-    return replace(base, augment=shipped.augment, schedule=replace(base.schedule, image_views=0))
+    return replace(base, augment=edition.augment, schedule=replace(base.schedule, image_views=0))
 
 
-def _attention(base: TrainConfig, shipped: TrainConfig) -> TrainConfig:
+def _attention(base: TrainConfig, edition: TrainConfig) -> TrainConfig:
     """The paper's two stages, in as many passes together."""
     passes = base.schedule.epochs
     stages = Stage(train="heads", epochs=1), Stage(train="attention", epochs=passes - 1)
     return replace(base, stages=stages)
 
 
-def _english(base: TrainConfig, shipped: TrainConfig) -> TrainConfig:
+def _english(base: TrainConfig, edition: TrainConfig) -> TrainConfig:
     (source,) = base.sources
     return replace(base, sources=(replace(source, dataset=str(Path(source.dataset).with_name(ENGLISH))),))
 
@@ -69,7 +69,7 @@ def _not_restored(base: TrainConfig) -> TrainConfig:
     return replace(base, text=replace(base.text, restore_diacritics=False))
 
 
-def _another_seed(base: TrainConfig, shipped: TrainConfig) -> TrainConfig:
+def _another_seed(base: TrainConfig, edition: TrainConfig) -> TrainConfig:
     return replace(base, schedule=replace(base.schedule, seed=base.schedule.seed + 1))
 
 

@@ -80,21 +80,22 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_dataset(folder / "flickr8k", "flickr8k", folder / "images", [*pairs, *untold, *held_out])
     write_text_encoder(folder / "e5-small", layers=3)
-    (folder / "lite0-e5-az.toml").write_text(_CONFIG, "utf-8")
+    (folder / "edition.toml").write_text(_CONFIG, "utf-8")
     return folder
 
 
-def _run(*arguments: object) -> str:
-    result = CliRunner().invoke(ablation_bench.main, list(map(str, arguments)), catch_exceptions=False)
+def _run(work: Path, *arguments: object) -> str:
+    options = [work, "--config", work / "edition.toml", *arguments]
+    result = CliRunner().invoke(ablation_bench.main, list(map(str, options)), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_differs_from_the_base_in_one_thing(work: Path, name: str) -> None:
-    shipped = load_config(work / "lite0-e5-az.toml")
-    base = base_config(shipped, work / "data", passes=3)
-    changed = ROWS[name].change(base, shipped)
+    edition = load_config(work / "edition.toml")
+    base = base_config(edition, work / "data", passes=3)
+    changed = ROWS[name].change(base, edition)
     before, after = to_dict(base), to_dict(changed)
     fields = {field for field in before if before[field] != after[field]}
     inside = {
