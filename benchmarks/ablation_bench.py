@@ -27,6 +27,7 @@ from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.config import TrainConfig, load_config
 from lowclip_train.dataset import Dataset, read_dataset, write_dataset
 from lowclip_train.evaluate import TorchEmbedder
+from lowclip_train.run_folder import share_cache
 from lowclip_train.trainer import train
 
 CONFIG, DATASET = "ablation.toml", "flickr8k"
@@ -100,14 +101,6 @@ def train_and_measure(config: TrainConfig, folder: Path, name: str) -> Figures:
     share_cache(folder / "cache", run)
     click.echo(f"{name}: {run}", err=True)
     return measure(train(config, run), read_dataset(config.sources[0].dataset))
-
-
-def share_cache(cache: Path, run: Path) -> None:
-    """One cache of all runs, whose entries are known by what they were made of."""
-    cache.mkdir(parents=True, exist_ok=True)
-    run.mkdir(exist_ok=True)
-    if not (run / "cache").exists():
-        (run / "cache").symlink_to(Path("..", cache.name))
 
 
 def measure(checkpoint: Path, dataset: Dataset) -> Figures:

@@ -1,6 +1,10 @@
-"""The folder of a run is one run's at a time: two would write over each other's caches and states."""
+"""The folder of a run is one run's at a time: two would write over each other's caches and states.
+
+Runs that come one after the other may share a cache, whose entries are known by what they were made of.
+"""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,3 +30,11 @@ def held_by_this_run(folder: Path) -> Iterator[None]:
         yield
     finally:
         let_go(descriptor)
+
+
+def share_cache(cache: Path, run: Path) -> None:
+    """Let the run of the folder `run`, which may not be there yet, keep its cache in `cache`; one it has stays."""
+    cache.mkdir(parents=True, exist_ok=True)
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / "cache").exists():
+        (run / "cache").symlink_to(os.path.relpath(cache, run), target_is_directory=True)

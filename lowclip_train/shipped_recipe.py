@@ -3,7 +3,8 @@
     python -m lowclip_train.shipped_recipe DATA WORK --train
 
 Two runs: `lite0-e5-az.toml` trains both towers, and `lite0-e5-az-concepts.toml`, from its checkpoint, makes drawings of
-emoji and the classes of ImageNet known by name and trains the heads. The same command goes on after a kill.
+emoji and the classes of ImageNet known by name and trains the heads. They share a cache of what the image encoder's
+frozen stages give. The same command goes on after a kill.
 WORK/run-concepts/checkpoint is the model.
 
 DATA holds what its README describes: Flickr8k photos with Azerbaijani captions, emoji pictures with CLDR names, az-en
@@ -35,6 +36,7 @@ from lowclip_train.config import load_config
 from lowclip_train.dataset import write_dataset
 from lowclip_train.prepare import read_tsv
 from lowclip_train.progress import say
+from lowclip_train.run_folder import share_cache
 from lowclip_train.trainer import train
 
 CONFIGS = {
@@ -68,6 +70,7 @@ def main(data: Path, work: Path, trains: bool) -> None:
         shutil.copyfile(str(shipped / source / name), work / name)
     for name, run in CONFIGS.items():
         if trains:
+            share_cache(work / "cache", work / run)
             say(str(train(load_config(work / name), work / run)))
         else:
             say(f"ready: lowclip-train run {work / name} --out {work / run}")
