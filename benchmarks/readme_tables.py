@@ -6,6 +6,7 @@ python benchmarks/readme_tables.py          # rewrites README.md; a test checks 
 import json
 from typing import Any
 
+from ablation_table import ablation_table
 from export_table import export_table
 from result_file import RESULTS
 from runtime_table import runtime_table
@@ -42,6 +43,7 @@ def with_tables(text: str) -> str:
     made = {name: table(_result(name)) for name, table in tables.items()}
     made |= {name: export_table(RESULTS / name) for name in ("export", "export_without_vnni")}
     made["runtime"] = runtime_table(RESULTS)
+    made["ablation"] = ablation_table(RESULTS / "ablation")
     for name, table in made.items():
         opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, rest = text.split(opening, 1)
