@@ -67,8 +67,10 @@ def test_the_graphs_give_what_torch_gives_and_int8_names_the_same(work: Path) ->
     assert images.shape[1] == 32 + _CODE
     assert (images * small_images).sum(1).mean() > 0.98 and (texts * small_texts).sum(1).mean() > 0.99
     code = slice(32, None)
-    found = (texts[:, code] @ images[:, code].T).argmax(1)
-    assert np.array_equal((small_texts[:, code] @ small_images[:, code].T).argmax(1), found)
+    scores = texts[:, code] @ images[:, code].T
+    found = (small_texts[:, code] @ small_images[:, code].T).argmax(1)
+    lost = scores.max(1) - scores[np.arange(len(found)), found]
+    assert lost.max() < 0.01  # the same, but where two are as good
     card = (work / "int8/README.md").read_text("utf-8")
     assert (
         "known by name, 14 of them: 0 classes" in card
