@@ -14,9 +14,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode
 
-_PIECE = (
-    32  # images whose float32 copies are alive together; as fast as all at once, and memory is used again
-)
+_PIECE = 32  # images whose float32 copies are alive together; as fast as all at once
 
 
 class DepthwiseGradientsInFloat32(TorchFunctionMode):

@@ -16,7 +16,7 @@ from lowclip_runtime.schema import to_dict
 from lowclip_train.checkpoint import load_checkpoint, save_checkpoint
 from lowclip_train.known_concepts import add_concepts, coded, discriminant
 
-_CODE = 24
+_CODE = 48  # with 24, two photos are as good for one name, to 0.002
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +67,12 @@ def test_the_graphs_give_what_torch_gives_and_int8_names_the_same(work: Path) ->
     assert images.shape[1] == 32 + _CODE
     assert (images * small_images).sum(1).mean() > 0.98 and (texts * small_texts).sum(1).mean() > 0.99
     code = slice(32, None)
-    scores = texts[:, code] @ images[:, code].T
-    found = (small_texts[:, code] @ small_images[:, code].T).argmax(1)
-    lost = scores.max(1) - scores[np.arange(len(found)), found]
-    assert lost.max() < 0.01  # the same, but where two are as good
+    found = (texts[:, code] @ images[:, code].T).argmax(1)
+    assert np.array_equal((small_texts[:, code] @ small_images[:, code].T).argmax(1), found)
     card = (work / "int8/README.md").read_text("utf-8")
     assert (
         "known by name, 14 of them: 0 classes" in card
-        and "14 concepts of training images (the last 24 " in card
+        and f"14 concepts of training images (the last {_CODE} " in card
     )
     # the large matrices of concepts are kept as integers
     for name, limit in (("vision", 0.5), ("text", 0.5)):

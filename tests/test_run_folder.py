@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("torch")
-
 from lowclip_train.run_folder import share_cache
 
 
