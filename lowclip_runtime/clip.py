@@ -1,28 +1,32 @@
 """`LowClip`: a bundle opened for embedding images and texts.
 
 It batches, feeds the towers and checks what comes out. Normalization to unit length is inside the graphs;
-preprocessing is `preprocess.py`, tokenizing `text.py`, onnxruntime `session.py`.
+preprocessing is `preprocess.py`, tokenizing `text.py`, onnxruntime `session.py`. Pillow is loaded with the first image:
+a process that only searches by text saves its time and memory.
 """
+
+from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lowclip_runtime.bundle import TOKENIZER_NAME, BundleManifest, read_manifest
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ImageError, InputError, TextError
 from lowclip_runtime.memory import MemoryBudget
-from lowclip_runtime.preprocess import ImageInput, decode, normalize, resize
 from lowclip_runtime.session import TowerSession, check_provider
 from lowclip_runtime.shipped import shipped_bundle
 from lowclip_runtime.stream import batches, done_ahead
 from lowclip_runtime.text import Tokenizer, pad
+
+if TYPE_CHECKING:
+    from lowclip_runtime.preprocess import ImageInput
 
 Embeddings = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -119,7 +123,7 @@ class LowClip:
             ImageError: an image cannot be decoded; the message names it.
             BundleError: the image tower does not run, or gives values that are not finite.
         """
-        if isinstance(images, str | bytes | os.PathLike | Image.Image):
+        if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
             raise InputError(
                 f"embed_images wants a list of images; write [image], not one {type(images).__name__}"
             )
@@ -149,6 +153,8 @@ class LowClip:
 
         Several threads may call it: they share the memory there is for decoding.
         """
+        from lowclip_runtime.preprocess import decode, resize
+
         spec = self.manifest.preprocess
         try:
             return resize(decode(image, spec, budget=self._decode_budget), spec)
@@ -157,6 +163,8 @@ class LowClip:
 
     def embed_pixels(self, pixels: Sequence[Pixels]) -> Embeddings:
         """N images as `read_pixels` gives them → embeddings (N, D), in one run of the tower."""
+        from lowclip_runtime.preprocess import normalize
+
         if not pixels:
             return np.empty((0, self.dims), np.float32)
         feed = {"pixel_values": normalize(np.stack(pixels), self.manifest.preprocess)}

@@ -4,16 +4,17 @@ Filling it is `indexing.py`, ranking what a search finds `nearest_photos.py`, st
 a bundle `index_check.py`.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowclip_runtime import indexing
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, InputError
 from lowclip_runtime.files import bytes_on_disk
@@ -30,14 +31,16 @@ from lowclip_runtime.index_manifest import (
 )
 from lowclip_runtime.index_report import IndexReport
 from lowclip_runtime.index_upkeep import remove_photos, set_facts
-from lowclip_runtime.indexing import OnFailed, Progress
 from lowclip_runtime.near_duplicates import LEAST_SCORE, near_groups
 from lowclip_runtime.nearest_photos import Hit, nearest_photos
 from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord
 from lowclip_runtime.points import Filter, checked_where
-from lowclip_runtime.preprocess import ImageInput
 from lowclip_runtime.shard import Shard, Vectors, check_vectors
 from lowclip_runtime.truncation import check_dims, truncated
+
+if TYPE_CHECKING:
+    from lowclip_runtime.indexing import OnFailed, Progress
+    from lowclip_runtime.preprocess import ImageInput
 
 __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_index"]
 
@@ -127,6 +130,8 @@ class Index:
             InputError: no such folder, or no photo in it.
             IndexFileError: the index cannot be written.
         """
+        from lowclip_runtime import indexing  # which needs Pillow
+
         dims = self.manifest.dims
         return indexing.add_folder(
             self._clip, self._shard, folder, dims, progress=progress, on_failed=on_failed
@@ -215,9 +220,9 @@ class Index:
     def search_all(
         self, texts: Sequence[str], k: int = 10, *, where: Filter | None = None
     ) -> list[list[Hit]]:
-        """`search` for each of `texts`, which are embedded together."""
+        """`search` for each of `texts`, which are embedded together and share the scan of the index."""
         _check_k(k)
-        return [self.search_embedding(one, k, where=where) for one in self._clip.embed_texts(texts)]
+        return self._nearest(self._clip.embed_texts(texts), k, where)
 
     def search_image(self, image: ImageInput, k: int = 10, *, where: Filter | None = None) -> list[Hit]:
         """The `k` photos most like `image`: a path, bytes, a PIL image or an (H, W, 3) uint8 array.
@@ -268,8 +273,12 @@ class Index:
                 f"an embedding of shape {(self._clip.dims,)} is needed, as {self._clip.name!r} gives it, "
                 f"not {embedding.shape}"
             )
-        query = truncated(embedding, self.manifest.dims)
-        return nearest_photos(self._shard, query, k, checked_where(where))
+        return self._nearest(embedding[None], k, where)[0]
+
+    def _nearest(self, embeddings: NDArray[np.float32], k: int, where: Filter | None) -> list[list[Hit]]:
+        """For each of N embeddings (N, D) of the bundle."""
+        queries = truncated(embeddings, self.manifest.dims)
+        return nearest_photos(self._shard, queries, k, checked_where(where))
 
     def _embed_image(self, image: ImageInput) -> NDArray[np.float32]:
         pixels = self._clip.read_pixels(image)

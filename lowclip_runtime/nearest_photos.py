@@ -21,27 +21,40 @@ class Hit:
     payload: dict[str, Any]
 
 
-def nearest_photos(shard: Shard, embedding: NDArray[np.float32], k: int, where: Where | None) -> list[Hit]:
-    """The `k` photos nearest to `embedding` (D,), best first, equal scores in order of path."""
-    found = sorted(_with_ties(shard, embedding, k, where), key=lambda point: (-point.score, _path_of(point)))
-    return [Hit(rank, p.score, _path_of(p), p.payload) for rank, p in enumerate(found[:k], start=1)]
+def nearest_photos(
+    shard: Shard, embeddings: NDArray[np.float32], k: int, where: Where | None
+) -> list[list[Hit]]:
+    """For each of `embeddings` (N, D) the `k` photos nearest to it, best first, equal scores in order of path."""
+    if where and not all(where.values()):  # none of no values
+        return [[] for _ in embeddings]
+    limit = min(k, len(shard)) + 1
+    at_once = shard.search_all(embeddings, limit, where)
+    return [
+        _hits(_with_ties(shard, embedding, k, where, found), k)
+        for embedding, found in zip(embeddings, at_once, strict=True)
+    ]
+
+
+def _hits(found: list[ScoredPoint], k: int) -> list[Hit]:
+    ranked = sorted(found, key=lambda point: (-point.score, _path_of(point)))[:k]
+    return [Hit(rank, p.score, _path_of(p), p.payload) for rank, p in enumerate(ranked, start=1)]
 
 
 def _with_ties(
-    shard: Shard, embedding: NDArray[np.float32], k: int, where: Where | None
+    shard: Shard, embedding: NDArray[np.float32], k: int, where: Where | None, found: list[ScoredPoint]
 ) -> list[ScoredPoint]:
     """At least the `k` best points, with all that tie with the last of them: the paths then decide.
 
     An index of codes rescores a part of its photos, which may be a part of those that tie.
+
+    Args:
+        found: the best, one more than `k` where there are as many.
     """
-    if where and not all(where.values()):  # none of no values
-        return []
-    limit = min(k, len(shard)) + 1
-    while True:
-        found = shard.search(embedding, limit, where)
-        if len(found) < limit or found[-1].score < found[k - 1].score:
-            return found
+    limit = len(found)
+    while k < limit == len(found) and found[-1].score == found[k - 1].score:
         limit *= 2
+        found = shard.search(embedding, limit, where)
+    return found
 
 
 def _path_of(point: ScoredPoint) -> str:

@@ -4,12 +4,15 @@ Facts are lists of words, from the general to the particular, so that a filter m
 finds what is in `2024/summer`, `taken=2024-07` what was taken on any day of that July.
 """
 
+from __future__ import annotations
+
 import re
 import struct
 from pathlib import PurePosixPath
-from typing import BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 Facts: TypeAlias = dict[str, list[str]]
 
@@ -32,6 +35,8 @@ def content_facts(file: BinaryIO) -> Facts:
 
     A file that cannot be read has no facts; the decoder says what is wrong with it.
     """
+    from PIL import Image
+
     try:
         with Image.open(file) as opened:
             facts: Facts = {ICC: ["yes"]} if opened.info.get("icc_profile") else {}

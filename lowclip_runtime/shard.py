@@ -17,6 +17,7 @@ follow it instead of scanning. Points that come later are scanned until it is bu
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -46,7 +47,11 @@ __all__ = ["ENGINE", "EXACT_BELOW", "VECTORS", "Shard", "Vectors", "check_vector
 
 ENGINE = "qdrant-edge 0.9"  # the format on disk is beta and tied to the release
 _LOG_BYTES = 2**20  # of one file of the log; a larger update gets a larger one
+# Of a new shard. The engine adds points to the smallest and searches each in a thread of its own: on 2 cores 100,000
+# are scanned in 0.62 of the time. A segment costs 5 MB of memory, and 12 ms of every flush.
+_SEGMENTS = 2
 EXACT_BELOW = 200_000  # points; a scan of so many takes 20 ms
+_QUERIES = 64  # searched at a time, so that memory stays flat for any number of them
 _PAGE = 1024  # points read at a time, so that memory stays flat for any number of them
 _REWRITING = 1.5  # times what it takes up must be free for a shard to be written anew beside itself
 _IN_GRAPH = 0.8  # of the points; the rest is scanned, which takes as long as the graph saves from there on
@@ -70,7 +75,6 @@ class Shard:
         self.vectors = vectors
         self.candidates = CANDIDATES[vectors]
         self._held: int | None = None
-        self._size: int | None = None
         with engine_errors(path):
             self._load()
 
@@ -89,6 +93,8 @@ class Shard:
         with engine_errors(path):
             config = qdrant_edge.EdgeConfig(vectors=vector_params(dims, vectors))
             qdrant_edge.EdgeShard.create(str(path), config).close()
+            for _ in range(_SEGMENTS - 1):
+                _add_segment(path, config)
             _limit_log(path)
             engine = _load_engine(path)
             for key in lookup_keys:
@@ -138,7 +144,6 @@ class Shard:
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""
         check_free_space(self.path.parent)
-        self._size = None
         with engine_errors(self.path):
             rows = [qdrant_edge.Point(p.id, listed(p.embedding), p.payload) for p in points]
             if rows:
@@ -146,7 +151,6 @@ class Shard:
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove the points with these ids; ids that are not there are no error."""
-        self._size = None
         with engine_errors(self.path):
             if ids:
                 self._engine.update(qdrant_edge.UpdateOperation.delete_points(list(ids)))
@@ -157,9 +161,9 @@ class Shard:
             self._engine.flush()
 
     def __len__(self) -> int:
-        if self._size is None:  # counting 100,000 takes as long as searching them
-            self._size = self.count()
-        return self._size
+        """As the segments tell; `count` makes a set of all ids, which of 100,000 takes 20 ms and 6 MB."""
+        with engine_errors(self.path):
+            return int(self._engine.info().points_count)
 
     def search(self, embedding: NDArray[np.float32], k: int, where: Where | None = None) -> list[ScoredPoint]:
         """The `k` points nearest to `embedding` (D,), best first; equal scores come in no certain order.
@@ -171,11 +175,22 @@ class Shard:
             where: only points whose payload holds, under every key, one of the values: as text, as the whole
                 number that it reads as, or as one of a list.
         """
+        return self.search_all([embedding], k, where)[0]
+
+    def search_all(
+        self, embeddings: Iterable[NDArray[np.float32]], k: int, where: Where | None = None
+    ) -> list[list[ScoredPoint]]:
+        """`search` for each of `embeddings`, which share a scan: 32 take a third of the time of one after another."""
         exact = self.is_exact or bool(where)
-        request = nearest(embedding, k, where, candidates=self.candidates, exact=exact)
-        with engine_errors(self.path):
-            found = self._engine.query(request)
-        return [ScoredPoint(str(point.id), point.score, point.payload or {}) for point in found]
+        found: list[list[ScoredPoint]] = []
+        for some in batches(embeddings, _QUERIES):
+            requests = [nearest(one, k, where, candidates=self.candidates, exact=exact) for one in some]
+            with engine_errors(self.path):
+                results = self._engine.query_batch(qdrant_edge.QueryBatchRequest(requests))
+            found.extend(
+                [ScoredPoint(str(p.id), p.score, p.payload or {}) for p in points] for points in results
+            )
+        return found
 
     def scroll(self, *, with_embeddings: bool = False) -> Iterator[Point]:
         """Every point, in the order of the ids."""
@@ -280,6 +295,15 @@ class Shard:
 def _point(record: Any, with_embedding: bool) -> Point:
     embedding = np.asarray(record.vector, np.float32) if with_embedding else None
     return Point(str(record.id), record.payload or {}, embedding)
+
+
+def _add_segment(path: Path, config: qdrant_edge.EdgeConfig) -> None:
+    """That of another new shard, which the engine takes for its own when it loads this one."""
+    other = path / "another"
+    qdrant_edge.EdgeShard.create(str(other), config).close()
+    for segment in (other / "segments").iterdir():
+        segment.rename(path / "segments" / segment.name)
+    shutil.rmtree(other)
 
 
 def _limit_log(path: Path) -> None:

@@ -231,6 +231,17 @@ def test_using_the_package_loads_no_training_library(tiny_bundle: Path) -> None:
     assert not modules & set(HEAVY)
 
 
+def test_searching_by_text_loads_no_pillow(tiny_bundle: Path, tmp_path: Path) -> None:
+    modules = loaded_by(
+        "from lowclip_runtime import Index, LowClip\n"
+        f"clip = LowClip.open({str(tiny_bundle)!r}, towers=('text',))\n"
+        f"with Index.open({str(tmp_path / 'index')!r}, clip) as index:\n"
+        "    assert index.search('it') == []"
+    )
+    assert "qdrant_edge" in modules
+    assert "PIL" not in modules
+
+
 def test_help_needs_no_onnxruntime() -> None:
     modules = loaded_by("import lowclip_runtime.cli")
     assert not modules & {*HEAVY, "onnxruntime"}

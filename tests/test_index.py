@@ -80,6 +80,7 @@ def test_equal_scores_come_in_order_of_path_whatever_k_is(
                 f"{i:02}.png" for i in range(k)
             ]
         assert len(index.search("göy", 10**9)) == 31
+        assert index.search_all(["göy", "qırmızı"], 4) == [index.search("göy", 4), index.search("qırmızı", 4)]
 
 
 def test_bad_questions_are_refused(path: Path, tiny_clip: LowClip, gallery: Path) -> None:

@@ -174,9 +174,9 @@ def test_verify_finds_codes_that_are_not_those_of_the_photos(path: Path, tiny_cl
         shard.upsert([Point(record.id, record.to_payload(), embedding)])
     shard.close()
     assert verify_index(path)["photos"] == 400
-    (codes,) = path.glob("shard/segments/*/vector_storage/quantized_data/chunk_0.mmap")
-    with codes.open("r+b") as file:
-        file.write(np.random.default_rng(7).bytes(400 * 20))  # a byte a number, and 4 for the length
+    for codes in path.glob("shard/segments/*/vector_storage/quantized_data/chunk_0.mmap"):
+        with codes.open("r+b") as file:
+            file.write(np.random.default_rng(7).bytes(400 * 20))  # a byte a number, and 4 for the length
     with pytest.raises(IndexFileError, match="of 64 photos are found by their own embedding"):
         verify_index(path)
 

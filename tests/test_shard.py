@@ -17,6 +17,7 @@ from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.photo_record import record_id
 from lowclip_runtime.points import Point
 from lowclip_runtime.shard import ENGINE, Shard
+from lowclip_runtime.stream import batches
 
 DIMS = 16
 
@@ -47,7 +48,8 @@ def path(tmp_path: Path) -> Path:
     path.parent.mkdir()
     Shard.create(path, DIMS, ["sha256"])
     with opened(path) as shard:
-        shard.upsert(points(40))
+        for some in batches(points(40), 8):  # each goes to one segment
+            shard.upsert(some)
         shard.flush()
     return path
 
@@ -65,6 +67,20 @@ def test_search_gives_what_numpy_gives(path: Path) -> None:
     assert [point.payload["number"] for point in found] == np.argsort(-scores)[:7].tolist()
     # the engine sums the 16 products in another order: a few roundings of float32
     np.testing.assert_allclose([point.score for point in found], np.sort(scores)[::-1][:7], atol=1e-6)
+
+
+def test_points_are_spread_so_that_threads_share_a_scan(path: Path) -> None:
+    ids = sorted(file.stat().st_size for file in path.glob("segments/*/mutable_id_tracker.mappings"))
+    assert len(ids) == 2
+    assert 0 < ids[1] <= 2 * ids[0]  # 16 points and 24
+
+
+def test_searching_for_several_gives_what_each_gives(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_module, "_QUERIES", 3)
+    queries = embeddings(50)[40:]
+    with opened(path) as shard:
+        assert shard.search_all(queries, 7) == [shard.search(query, 7) for query in queries]
+        assert shard.search_all([], 7) == []
 
 
 def test_what_comes_back_is_bit_for_bit_what_was_stored(path: Path) -> None:
@@ -153,7 +169,7 @@ def test_a_shard_that_fails_to_close_is_let_go_all_the_same(
 @pytest.mark.parametrize("damage", ["garbage", "missing", "cut"])
 @pytest.mark.parametrize("name", ["segment.json", "payload_storage/config.json", "payload_index/config.json"])
 def test_a_damaged_file_is_one_sentence_or_heals(path: Path, name: str, damage: str) -> None:
-    (file,) = path.glob(f"segments/*/{name}")
+    file, *_ = path.glob(f"segments/*/{name}")
     if damage == "garbage":
         file.write_bytes(b"\xff" * file.stat().st_size)
     elif damage == "cut":
@@ -171,7 +187,7 @@ def test_a_damaged_file_is_one_sentence_or_heals(path: Path, name: str, damage: 
 
 
 def test_a_panic_of_the_engine_is_one_sentence(path: Path) -> None:
-    (status,) = path.glob("segments/*/vector_storage/deleted/status.dat")
+    status, *_ = path.glob("segments/*/vector_storage/deleted/status.dat")
     status.write_bytes(b"")
     with pytest.raises(IndexFileError, match="is damaged"):
         Shard.open(path)
