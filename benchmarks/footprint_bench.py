@@ -2,12 +2,11 @@
 
     python benchmarks/footprint_bench.py
 
-Makes a virtual environment of its own and installs the package without extras; then makes it small, as README
-says, and sees that it still answers.
+Makes a virtual environment of its own and installs the package without extras, then another as README says for small
+disks, and sees that this one answers.
 """
 
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,13 +19,7 @@ from result_file import row, write_result
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 9
-SMALLER = (
-    "uninstall",
-    "--quiet",
-    "--yes",
-    "huggingface_hub",
-    "hf_xet",
-)  # tokenizers asks for them, we never load them
+_SMALL = "pip install --no-compile --no-deps "  # README's line
 _PROBE = (
     "import json, sys, time; start = time.perf_counter(); import lowclip_runtime; light = time.perf_counter() - start;"
     "heavy = [m for m in ('torch', 'transformers', 'timm', 'onnx') if m in sys.modules];"
@@ -39,23 +32,15 @@ _PROBE = (
 def main() -> None:
     """Measure and write the result."""
     with tempfile.TemporaryDirectory() as folder:
-        python = Path(folder) / "bin/python"
-        venv.create(folder, with_pip=True)
-        install = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", ROOT]
-        subprocess.run(install, check=True)
-        subprocess.run(
-            [python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip", "setuptools"], check=True
-        )
+        python = _environment(Path(folder), ["install", "-c", "constraints.txt", "."])
         probes = [json.loads(_output(python, "-c", _PROBE)) for _ in range(ROUNDS)]
-        packages = next(Path(folder).glob("lib/python*/site-packages"))
-        site_packages_mb = _megabytes(packages)
-        subprocess.run([sys.executable, "-m", "pip", "--python", python, *SMALLER], check=True)
-        for cache in packages.rglob("__pycache__"):
-            shutil.rmtree(cache)  # what `pip install --no-compile` does not write
-        small_mb = _megabytes(packages)
-        subprocess.run(
-            [python, "-B", "-m", "lowclip_runtime", "demo", "--out", f"{folder}/demo"], check=True, cwd=folder
-        )
+        site_packages_mb = _site_packages_mb(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+        (small,) = [line for line in lines if line.startswith(_SMALL)]
+        python = _environment(Path(folder), small.split()[1:])
+        small_mb = _site_packages_mb(folder)
+        _output(python, "-B", "-m", "lowclip_runtime", "demo", "--out", f"{folder}/demo")
     assert not any(probe["heavy"] for probe in probes), "the runtime imports what it must not"
     bundle = ROOT / "lowclip_runtime/shipped/bundle"
     bundle_mb = _megabytes(bundle)
@@ -71,6 +56,32 @@ def main() -> None:
             rounds=ROUNDS),
     ]  # fmt: skip
     click.echo(write_result("footprint", rows))
+
+
+def _environment(folder: Path, install: list[str]) -> Path:
+    """The interpreter of a new virtual environment after that command of pip, without pip itself."""
+    python = folder / "bin/python"
+    venv.create(folder, with_pip=True)
+    subprocess.run([python, "-m", "pip", *install, "--quiet"], check=True, cwd=ROOT)
+    # from outside, so that pip leaves no compiled files of its own
+    remove = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "uninstall",
+        "--quiet",
+        "--yes",
+        "pip",
+        "setuptools",
+    ]
+    subprocess.run(remove, check=True)
+    return python
+
+
+def _site_packages_mb(environment: str) -> float:
+    return _megabytes(next(Path(environment).glob("lib/python*/site-packages")))
 
 
 def _megabytes(folder: Path) -> float:

@@ -1,10 +1,11 @@
 """Azerbaijani typed without its letters, read as if typed with them: qirmizi masin → qırmızı maşın.
 
-`words/azerbaijani.txt` has one line for each word as it is typed on a foreign keyboard, in the order of that: the word
-that is meant, the likeliest where several are typed alike, and `?` where what is typed may be meant as well: bez is
-cloth, bəz none. `words/english.txt` says which words are English. `lowclip_train/word_lists.py` makes both.
+`words/azerbaijani.txt.gz` has one line for each word as it is typed on a foreign keyboard, in the order of that: the
+word that is meant, the likeliest where several are typed alike, and `?` where what is typed may be meant too: bez is
+cloth, bəz none. `words/english.txt.gz` says which words are English. `lowclip_train/word_lists.py` makes both.
 """
 
+import gzip
 import re
 from functools import cache, lru_cache
 from pathlib import Path
@@ -30,10 +31,10 @@ def restore_diacritics(text: str) -> str:
     if AZERBAIJANI_LETTERS.search(text):
         return text
     typed = set(_WORD.findall(text))
-    lines = {word: line for word in typed if (line := _line_of("azerbaijani.txt", word))}
+    lines = {word: line for word in typed if (line := _line_of("azerbaijani", word))}
     if all(line == word or line.endswith(_ALSO_AS_TYPED) for word, line in lines.items()):
         return text
-    english = {word for word in typed if _line_of("english.txt", word)}
+    english = {word for word in typed if _line_of("english", word)}
     if len(lines.keys() - english) <= len(english - lines.keys()):
         return text
     return _WORD.sub(lambda match: lines.get(match[0], match[0]).rstrip(_ALSO_AS_TYPED), text)
@@ -61,4 +62,4 @@ def _line_of(name: str, typed: str) -> str | None:
 
 @cache
 def _read(name: str) -> bytes:
-    return (_WORDS / name).read_bytes()
+    return gzip.decompress((_WORDS / f"{name}.txt.gz").read_bytes())

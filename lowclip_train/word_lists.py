@@ -2,9 +2,9 @@
 
     python -m lowclip_train.word_lists DATA OUT
 
-DATA holds what its README describes; OUT gets `azerbaijani.txt` and `english.txt`, which go to `lowclip_runtime/words`.
-Texts of the val and test splits are left out. Words of the texts count as often as they occur, those of the word list,
-which is noisy, a hundredth: they decide only where the texts say nothing.
+DATA holds what its README describes; OUT gets `azerbaijani.txt.gz` and `english.txt.gz`, which go to
+`lowclip_runtime/words`. Texts of the val and test splits are left out. Words of the texts count as often as they occur,
+those of the word list, which is noisy, a hundredth: they decide only where the texts say nothing.
 """
 
 import gzip
@@ -37,10 +37,11 @@ def main(data: Path, out: Path) -> None:
     noisy = gzip.decompress((data / "text/tesseract_aze_wordlist.txt.gz").read_bytes()).decode("utf-8")
     azerbaijani = lines(counts["az"], map(lower_azerbaijani, noisy.split()))
     out.mkdir(parents=True, exist_ok=True)
-    for name, words in (("azerbaijani.txt", azerbaijani), ("english.txt", counts["en"])):
-        with whole_file(out / name) as aside:
+    for name, words in (("azerbaijani", azerbaijani), ("english", counts["en"])):
+        with whole_file(out / f"{name}.txt.gz") as aside:
             ordered = sorted(words, key=lambda word: without_diacritics(word).rstrip("?"))
-            aside.write_text("".join(f"{word}\n" for word in ordered), "utf-8")
+            text = "".join(f"{word}\n" for word in ordered)
+            aside.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
 
 
 def texts(data: Path, lang: str) -> Iterator[str]:
