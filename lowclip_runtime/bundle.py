@@ -4,7 +4,6 @@ This file knows the manifest's fields and how to read one and check its hashes. 
 embedding is `clip.py`, golden vectors are `verify.py`; writing a bundle is the export package's work.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +93,8 @@ class BundleManifest:
     @property
     def bundle_id(self) -> str:
         """Bundles share this id exactly when they give the same embeddings: towers, vocabulary and specs."""
+        import hashlib  # takes 7 ms, which a text alone need not wait for
+
         names = sorted([self.image_tower.file, self.text_tower.file, TOKENIZER_NAME])
         parts = [f"{name}={self.files[name].sha256}" for name in names]
         parts += [_written(self.preprocess), _written(self.text)]

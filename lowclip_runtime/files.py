@@ -6,10 +6,8 @@ writer of the same target can tell what a killed one left behind from what a liv
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +27,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 def sha256_of(path: str | Path) -> str:
     """Hex digest of a file's content, read in pieces."""
+    import hashlib  # takes 7 ms
+
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -155,7 +155,7 @@ def aside(target: Path, suffix: str, *, folder: bool) -> Iterator[Path]:
     What a kill leaves of it the next `mend(target)` removes.
     """
     while True:
-        work = target.with_name(f".{target.name}{_MARK}{secrets.token_hex(4)}{suffix}")
+        work = target.with_name(f".{target.name}{_MARK}{os.urandom(4).hex()}{suffix}")
         if folder:
             work.mkdir()
         else:

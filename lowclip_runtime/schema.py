@@ -6,7 +6,6 @@ by a `__post_init__` is reported at the place of that dataclass.
 """
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
@@ -127,6 +126,8 @@ def _check(right: bool, data: object, expected: str, place: str, problems: list[
 
 
 def _unknown_key(key: str, known: list[str], place: str) -> str:
+    import difflib  # which a manifest without mistakes does not need
+
     here = f"{place}.{key}" if place else key
     close = difflib.get_close_matches(key, known, n=1)
     return f"unknown key {here!r}" + (f" (did you mean {close[0]!r}?)" if close else "")

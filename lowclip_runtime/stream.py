@@ -6,8 +6,10 @@ What is done is the caller's: `clip.py` decodes so, `photo_reader.py` also hashe
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,6 +22,8 @@ def done_ahead(work: Callable[[T], R], items: Iterable[T], *, threads: int, ahea
         threads: items worked on at the same time.
         ahead: how many results may be under way or wait to be taken.
     """
+    from concurrent.futures import ThreadPoolExecutor  # takes 14 ms, which a search need not wait for
+
     pool = ThreadPoolExecutor(threads, thread_name_prefix=work.__name__)
     waiting: deque[Future[R]] = deque()
     try:

@@ -6,7 +6,6 @@ once. And what a part's operators hand on is small enough for the processor's ca
 
 import itertools
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -37,6 +36,8 @@ class Streams:
     """
 
     def __init__(self, count: int, most: int | None = None) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # takes 14 ms, which one text need not wait for
+
         self._count = count
         self._most = most
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="stream")
