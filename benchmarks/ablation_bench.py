@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import click
 from ablation_rows import BASE, BOTH, ENGLISH, ROWS, base_config
@@ -28,6 +29,7 @@ from lowclip_train.config import TrainConfig, load_config
 from lowclip_train.dataset import Dataset, read_dataset, write_dataset
 from lowclip_train.evaluate import TorchEmbedder
 from lowclip_train.run_folder import share_cache
+from lowclip_train.schedule import Precision
 from lowclip_train.trainer import train
 
 CONFIG, DATASET = "ablation.toml", "flickr8k"
@@ -44,6 +46,11 @@ Figures = dict[tuple[str, str], float]  # (case, metric) → value
 @click.option(
     "--passes", type=click.IntRange(2), default=2, show_default=True, help="Over all photos, each run."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="Of every run [default: the edition's]; fp32 is faster on a processor without bf16.",
+)
 @click.option("--photos", type=click.IntRange(1), help="Only so many of each split, to try it out.")
 @click.option(
     "--config",
@@ -52,18 +59,24 @@ Figures = dict[tuple[str, str], float]  # (case, metric) → value
     default=Path(__file__).with_name(CONFIG),
     help="The edition whose choices are tried.",
 )
-@click.option("--results", type=click.Path(path_type=Path), help="Folder of the results [default: that of WORK "
-              "with --photos, else benchmarks/results/ablation].")  # fmt: skip
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    help="Folder of the results [default: that of WORK with --photos, else benchmarks/results/ablation].",
+)
 @refuse_in_one_sentence
 def main(
-    work: Path, rows: tuple[str, ...], passes: int, photos: int | None, config: Path, results: Path | None
-) -> None:
+    work: Path, rows: tuple[str, ...], passes: int, precision: Precision | None, photos: int | None, config: Path,
+    results: Path | None,
+) -> None:  # fmt: skip
     """Train base and rows, measure them on the val split and write a result for each."""
     folder = work / "ablation" / (f"{photos}-photos" if photos else "all-photos")
     results = results or (folder / "results" if photos else RESULTS / "ablation")
     lay_out(work / DATASET, folder, photos)
     shutil.copyfile(config, work / CONFIG)  # where the names in it are found
     edition = load_config(work / CONFIG)
+    if precision:
+        edition = replace(edition, schedule=replace(edition.schedule, precision=precision))
     base = base_config(edition, folder, passes)
     found = train_and_measure(base, folder, BASE)
     write_row(results, BASE, f"{passes} passes", found)
