@@ -48,8 +48,8 @@ __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_
 class Index:
     """An open index; use it as a context manager, or close it.
 
-    Threads may search it at the same time, and while a folder is added; while `compact` or `build_graph` runs, searches
-    may be refused as those of a closed index.
+    Threads may search it at the same time, and while a folder is added or `compact` or `build_graph` runs; adding waits
+    for these two.
 
     Attributes:
         path: its folder.

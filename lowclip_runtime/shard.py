@@ -1,24 +1,19 @@
 """One shard of Qdrant Edge: a folder of embeddings with ids and payloads, scanned or searched by a graph.
 
-How embeddings are kept and what a search asks for is `engine_requests.py`, the only other file that imports
-`qdrant_edge`; what the engine's errors mean is `shard_errors.py`. What the payload means is `photo_record.py`, which
-bundle the embeddings belong to `index_manifest.py`.
+How embeddings are kept and what a search asks for is `engine_requests.py`, the files of an empty shard `new_shard.py`,
+threads `shared_engine.py`; what the engine's errors mean is `shard_errors.py`. What the payload means is
+`photo_record.py`, which bundle the embeddings belong to `index_manifest.py`.
 
 Measured with qdrant-edge-py 0.9.0 (32 points of 256 dims a batch, 2 cores): upsert 1 ms, flush 9 ms, load
 70 ms. Its files look larger than they are, since they are sparse.
-
-The engine reads and maps its whole log of updates when a shard is opened, two files of 32 MB by default. `create` makes
-them a 32nd of that: 100,000 points open in 49 MB less. Without a log it would take as little, but a kill between update
-and flush then left points with the payload of one version and the embedding of another.
 
 From `EXACT_BELOW` points on `build_graph` makes an HNSW graph (Malkov & Yashunin 2016, arXiv 1603.09320), and searches
 follow it instead of scanning. Points that come later are scanned until it is built again.
 """
 
 import contextlib
-import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,22 +29,19 @@ from lowclip_runtime.engine_requests import (
     graph_config,
     listed,
     nearest,
-    vector_params,
     with_facts,
 )
 from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.files import bytes_on_disk, flush_tree, hold, let_go, mend, whole_folder
+from lowclip_runtime.new_shard import make_shard
 from lowclip_runtime.points import Point, ScoredPoint, Where
 from lowclip_runtime.shard_errors import check_free_space, engine_errors
+from lowclip_runtime.shared_engine import SharedEngine
 from lowclip_runtime.stream import batches
 
 __all__ = ["ENGINE", "EXACT_BELOW", "VECTORS", "Shard", "Vectors", "check_vectors"]
 
 ENGINE = "qdrant-edge 0.9"  # the format on disk is beta and tied to the release
-_LOG_BYTES = 2**20  # of one file of the log; a larger update gets a larger one
-# Of a new shard. The engine adds points to the smallest and searches each in a thread of its own: on 2 cores 100,000
-# are scanned in 0.62 of the time. A segment costs 5 MB of memory, and 12 ms of every flush.
-_SEGMENTS = 2
 EXACT_BELOW = 200_000  # points; a scan of so many takes 20 ms
 _QUERIES = 64  # searched at a time, so that memory stays flat for any number of them
 _PAGE = 1024  # points read at a time, so that memory stays flat for any number of them
@@ -60,6 +52,9 @@ _IN_GRAPH = 0.8  # of the points; the rest is scanned, which takes as long as th
 class Shard:
     """An open shard; make one with `create`, open it with `open`, and close it.
 
+    Threads may use it at the same time. While one rewrites it, by `compact` or `build_graph`, others may search, and
+    those that change points wait.
+
     Every method raises `IndexFileError` where the files are damaged, locked or cannot be written.
 
     Attributes:
@@ -68,15 +63,13 @@ class Shard:
         candidates: how many points a search of codes rescores for each one asked for.
     """
 
-    _engine: qdrant_edge.EdgeShard
-
     def __init__(self, path: Path, vectors: Vectors) -> None:
         self.path = path
         self.vectors = vectors
         self.candidates = CANDIDATES[vectors]
         self._held: int | None = None
-        with engine_errors(path):
-            self._load()
+        self._engine = SharedEngine(path)
+        self._look_for_graph()
 
     @staticmethod
     def create(
@@ -89,19 +82,7 @@ class Shard:
             lookup_keys: payload keys that a search shall filter by without reading everything.
             vectors: what a search scans: the embeddings, or codes of a byte or a bit a number.
         """
-        path = Path(path)
-        with engine_errors(path):
-            config = qdrant_edge.EdgeConfig(vectors=vector_params(dims, vectors))
-            qdrant_edge.EdgeShard.create(str(path), config).close()
-            for _ in range(_SEGMENTS - 1):
-                _add_segment(path, config)
-            _limit_log(path)
-            engine = _load_engine(path)
-            for key in lookup_keys:
-                schema = qdrant_edge.KeywordIndexParams(on_disk=True)
-                engine.update(qdrant_edge.UpdateOperation.create_field_index(key, schema))
-            engine.flush()
-            engine.close()
+        make_shard(Path(path), dims, lookup_keys, vectors)
 
     @classmethod
     def open(cls, path: str | Path, vectors: Vectors = "float32") -> Self:
@@ -135,8 +116,7 @@ class Shard:
     def close(self) -> None:
         """Write what is pending and let others open the shard; closing twice is allowed."""
         try:
-            with engine_errors(self.path):
-                self._engine.close()
+            self._engine.close()
         finally:
             let_go(self._held)
             self._held = None
@@ -144,26 +124,22 @@ class Shard:
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""
         check_free_space(self.path.parent)
-        with engine_errors(self.path):
-            rows = [qdrant_edge.Point(p.id, listed(p.embedding), p.payload) for p in points]
-            if rows:
-                self._engine.update(qdrant_edge.UpdateOperation.upsert_points(rows))
+        rows = [qdrant_edge.Point(p.id, listed(p.embedding), p.payload) for p in points]
+        if rows:
+            self._engine.update(qdrant_edge.UpdateOperation.upsert_points(rows))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove the points with these ids; ids that are not there are no error."""
-        with engine_errors(self.path):
-            if ids:
-                self._engine.update(qdrant_edge.UpdateOperation.delete_points(list(ids)))
+        if ids:
+            self._engine.update(qdrant_edge.UpdateOperation.delete_points(list(ids)))
 
     def flush(self) -> None:
         """Force to the disk all that was upserted and deleted: it survives a kill from here on."""
-        with engine_errors(self.path):
-            self._engine.flush()
+        self._engine.ask(lambda engine: engine.flush())
 
     def __len__(self) -> int:
         """As the segments tell; `count` makes a set of all ids, which of 100,000 takes 20 ms and 6 MB."""
-        with engine_errors(self.path):
-            return int(self._engine.info().points_count)
+        return int(self._engine.ask(lambda engine: engine.info().points_count))
 
     def search(self, embedding: NDArray[np.float32], k: int, where: Where | None = None) -> list[ScoredPoint]:
         """The `k` points nearest to `embedding` (D,), best first; equal scores come in no certain order.
@@ -184,9 +160,10 @@ class Shard:
         exact = self.is_exact or bool(where)
         found: list[list[ScoredPoint]] = []
         for some in batches(embeddings, _QUERIES):
-            requests = [nearest(one, k, where, candidates=self.candidates, exact=exact) for one in some]
-            with engine_errors(self.path):
-                results = self._engine.query_batch(qdrant_edge.QueryBatchRequest(requests))
+            request = qdrant_edge.QueryBatchRequest(
+                [nearest(one, k, where, candidates=self.candidates, exact=exact) for one in some]
+            )
+            results = self._engine.ask(partial(qdrant_edge.EdgeShard.query_batch, request=request))
             found.extend(
                 [ScoredPoint(str(p.id), p.score, p.payload or {}) for p in points] for points in results
             )
@@ -199,8 +176,7 @@ class Shard:
             request = qdrant_edge.ScrollRequest(
                 offset, limit=_PAGE, with_payload=True, with_vector=with_embeddings
             )
-            with engine_errors(self.path):
-                records, offset = self._engine.scroll(request)
+            records, offset = self._engine.ask(partial(qdrant_edge.EdgeShard.scroll, scroll=request))
             yield from (_point(record, with_embeddings) for record in records)
             if offset is None:
                 return
@@ -216,57 +192,58 @@ class Shard:
         Takes minutes: MEASURED 40 s for each 100,000 points of 256 dims on 2 cores. A kill, or an error, leaves the
         shard as it was.
         """
-        with engine_errors(self.path):
+        with self._engine.writing:
             if not self.wants_graph():
                 return False
             check_free_space(self.path.parent, _REWRITING * bytes_on_disk(self.path))
-            config = graph_config(dims, self.vectors)
-            self._engine.close()
+            with self._engine.reopened(graph_config(dims, self.vectors)):
+                pass
             try:
-                self._engine = qdrant_edge.EdgeShard.load(str(self.path), config)
-                self._engine.optimize()
+                self._engine.ask(lambda engine: engine.optimize())
             finally:
-                self._reload()
+                with self._engine.reopened():  # only that removes the segments that were replaced
+                    pass
+                self._look_for_graph()
         return True
 
     def wants_graph(self) -> bool:
         """Whether `build_graph` would make one."""
         count = len(self)
-        with engine_errors(self.path):
-            return count >= EXACT_BELOW and self._engine.info().indexed_vectors_count < _IN_GRAPH * count
+        return count >= EXACT_BELOW and self._in_graph() < _IN_GRAPH * count
 
-    def _reload(self) -> None:
-        """Whatever went before; only opening a shard anew removes the segments that were replaced."""
-        self._engine.close()
-        self._load()
+    def _look_for_graph(self) -> None:
+        self._has_graph = self._in_graph() > 0
 
-    def _load(self) -> None:
-        self._engine = _load_engine(self.path)
-        self._has_graph = self._engine.info().indexed_vectors_count > 0
+    def _in_graph(self) -> int:
+        """How many points are in the graph."""
+        return int(self._engine.ask(lambda engine: engine.info().indexed_vectors_count))
 
     def retrieve(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The payloads of the points with these ids, by id; ids that are not there are left out."""
-        with engine_errors(self.path):
-            found = self._engine.retrieve(list(ids), with_payload=True, with_vector=False) if ids else []
-        return {str(point.id): point.payload or {} for point in found}
+        return {point.id: point.payload for point in self._retrieve(ids, with_embeddings=False)}
 
     def fetch(self, ids: Sequence[str]) -> list[Point]:
         """The points with these ids and their embeddings; ids that are not there are left out."""
-        with engine_errors(self.path):
-            found = self._engine.retrieve(list(ids), with_payload=True, with_vector=True) if ids else []
-        return [_point(record, with_embedding=True) for record in found]
+        return self._retrieve(ids, with_embeddings=True)
+
+    def _retrieve(self, ids: Sequence[str], *, with_embeddings: bool) -> list[Point]:
+        if not ids:
+            return []
+        found = self._engine.ask(
+            lambda engine: engine.retrieve(list(ids), with_payload=True, with_vector=with_embeddings)
+        )
+        return [_point(record, with_embeddings) for record in found]
 
     def set_payload(self, ids: Sequence[str], values: Mapping[str, Any]) -> None:
         """Set these keys in the payload of points, which keep their others; durable once `flush` returns."""
         check_free_space(self.path.parent)
-        with engine_errors(self.path):
-            if ids:
-                self._engine.update(qdrant_edge.UpdateOperation.set_payload(list(ids), dict(values)))
+        if ids:
+            self._engine.update(qdrant_edge.UpdateOperation.set_payload(list(ids), dict(values)))
 
     def count(self, where: Where | None = None) -> int:
         """How many points have such a payload."""
-        with engine_errors(self.path):
-            return int(self._engine.count(qdrant_edge.CountRequest(exact=True, filter=with_facts(where))))
+        request = qdrant_edge.CountRequest(exact=True, filter=with_facts(where))
+        return int(self._engine.ask(lambda engine: engine.count(request)))
 
     def compact(self, dims: int, lookup_keys: Sequence[str]) -> None:
         """Write every point into a new shard that takes the place of this one.
@@ -279,45 +256,21 @@ class Shard:
             dims, lookup_keys: as the shard was created.
         """
         check_free_space(self.path.parent, _REWRITING * bytes_on_disk(self.path))
-        with engine_errors(self.path):
-            try:
-                with whole_folder(self.path, overwrite=True) as work:
-                    Shard.create(work, dims, lookup_keys, self.vectors)
-                    with contextlib.closing(Shard._open(work, self.vectors)) as new:
-                        for points in batches(self.scroll(with_embeddings=True), _PAGE):
-                            new.upsert(points)
-                    flush_tree(work)  # once more before the swap, so that this is closed for a moment only
-                    self._engine.close()
-            finally:
-                self._reload()
+        with (
+            self._engine.writing,
+            engine_errors(self.path),
+            contextlib.ExitStack() as swapping,
+            whole_folder(self.path, overwrite=True) as work,
+        ):
+            Shard.create(work, dims, lookup_keys, self.vectors)
+            with contextlib.closing(Shard._open(work, self.vectors)) as new:
+                for points in batches(self.scroll(with_embeddings=True), _PAGE):
+                    new.upsert(points)
+            flush_tree(work)  # once more before the swap, so that this is closed for a moment only
+            swapping.enter_context(self._engine.reopened())
+        self._look_for_graph()
 
 
 def _point(record: Any, with_embedding: bool) -> Point:
     embedding = np.asarray(record.vector, np.float32) if with_embedding else None
     return Point(str(record.id), record.payload or {}, embedding)
-
-
-def _add_segment(path: Path, config: qdrant_edge.EdgeConfig) -> None:
-    """That of another new shard, which the engine takes for its own when it loads this one."""
-    other = path / "another"
-    qdrant_edge.EdgeShard.create(str(other), config).close()
-    for segment in (other / "segments").iterdir():
-        segment.rename(path / "segments" / segment.name)
-    shutil.rmtree(other)
-
-
-def _limit_log(path: Path) -> None:
-    """Before the first update: the empty files that the engine has made go, and it makes smaller ones."""
-    file = path / "edge_config.json"
-    log = {
-        "segment_capacity": _LOG_BYTES,
-        "segment_queue_len": 0,
-        "retain_closed": 1,
-    }  # all but the first as it has it
-    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), "wal_options": log}), "utf-8")
-    for empty in (path / "wal").iterdir():
-        empty.unlink()
-
-
-def _load_engine(path: Path) -> qdrant_edge.EdgeShard:
-    return qdrant_edge.EdgeShard.load(str(path))

@@ -17,6 +17,10 @@ _LEAST_FREE_BYTES = 64 << 20
 _FULL = "the disk of {index} is full; free some space and run the command again, what is indexed is kept"
 
 
+class ShardClosedError(IndexFileError):
+    """The shard was closed."""
+
+
 @contextlib.contextmanager
 def engine_errors(path: Path) -> Iterator[None]:
     """Turn what the engine of the shard at `path` raises into ours.
@@ -34,6 +38,8 @@ def engine_errors(path: Path) -> Iterator[None]:
         # a panic of the engine's Rust code derives from BaseException, and its class cannot be imported
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
+        if "not initialized" in str(error):
+            raise ShardClosedError(f"{path.parent} is closed; open it again") from error
         raise IndexFileError(_sentence(path.parent, str(error))) from error
 
 
@@ -55,8 +61,6 @@ def check_free_space(index: Path, needed: float = 0) -> None:
 def _sentence(index: Path, said: str) -> str:
     if "WouldBlock" in said:
         return _in_use(index)
-    if "not initialized" in said:
-        return f"{index} is closed; open it again"
     if "No space left" in said:
         return _FULL.format(index=index)
     if "ermission denied" in said or "Read-only file system" in said:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny_bundle import picture
 
-from lowclip_runtime import shard
+from lowclip_runtime import shard, shared_engine
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import IndexFileError, InputError
 from lowclip_runtime.index import Index, verify_index
@@ -82,7 +82,7 @@ def test_a_second_opener_cannot_come_between_while_the_index_is_compacted(
     tmp_path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine lets go of its files for the swap; the index does not."""
-    real, refused = shard._load_engine, []
+    real, refused = shared_engine.load_engine, []
 
     def opened_by_another(*arguments: Any) -> Any:
         with pytest.raises(IndexFileError, match="open in another process") as caught:
@@ -92,9 +92,9 @@ def test_a_second_opener_cannot_come_between_while_the_index_is_compacted(
 
     with Index.open(tmp_path / "i", tiny_clip) as index:
         index.add_folder(gallery)
-        monkeypatch.setattr(shard, "_load_engine", opened_by_another)
+        monkeypatch.setattr(shared_engine, "load_engine", opened_by_another)
         index.compact()
-        monkeypatch.setattr(shard, "_load_engine", real)
+        monkeypatch.setattr(shared_engine, "load_engine", real)
         assert refused and len(index) == 6
 
 

@@ -1,10 +1,13 @@
 """The shard: exact search against numpy, reopening, replacing, looking up, and refusals in one sentence."""
 
 import contextlib
+import itertools
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -159,11 +162,39 @@ def test_a_shard_that_fails_to_close_is_let_go_all_the_same(
 
     shard = Shard.open(path)
     shard._engine.close()
-    monkeypatch.setattr(shard, "_engine", FullDisk())
+    monkeypatch.setattr(shard._engine, "_engine", FullDisk())
     with pytest.raises(IndexFileError, match="is full"):
         shard.close()
     with opened(path) as again:
         assert len(again) == 40
+
+
+def test_threads_search_and_add_while_it_is_compacted_and_nothing_is_refused_or_lost(path: Path) -> None:
+    def search(shard: Shard) -> int:
+        asked = 0
+        while not done.is_set():
+            assert [point.id for point in shard.search(embeddings(1)[0], 1)] == [points(1)[0].id]
+            asked += 1
+        return asked
+
+    def add(shard: Shard) -> int:
+        for number in itertools.count(1000):
+            shard.upsert([Point(record_id(f"/{number}"), {"number": number}, embeddings(2)[1])])
+            if done.is_set():
+                return number - 999
+        return 0
+
+    done = threading.Event()
+    with opened(path) as shard, ThreadPoolExecutor(3) as pool:
+        searching, adding = [pool.submit(search, shard) for _ in range(2)], pool.submit(add, shard)
+        try:
+            for _ in range(5):
+                shard.compact(DIMS, ["sha256"])
+        finally:
+            done.set()
+        assert all(one.result() for one in searching)
+        assert len(shard) == 40 + adding.result()
+        assert len({point.id for point in shard.scroll()}) == len(shard)
 
 
 @pytest.mark.parametrize("damage", ["garbage", "missing", "cut"])
