@@ -24,7 +24,7 @@ def ablation_table(results: Path) -> str:
         if (results / f"{name}.json").is_file():
             result = json.loads((results / f"{name}.json").read_text("utf-8"))
             cells = " | ".join(_cell(result, prefix) for prefix in _CASES.values())
-            lines.append(f"| {result['benchmark'].split(': ', 1)[1]} | {cells} |")
+            lines.append(f"| {ROWS[name].what} | {cells} |")
     return "\n".join([*lines, ""])
 
 
