@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as HfTokenizer
+from tokenizers.models import Unigram
 
 from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS, restore_diacritics
 from lowclip_runtime.errors import ConfigError, TextError
@@ -98,6 +99,9 @@ class Tokenizer:
             raise ConfigError(f"{path}: not a readable tokenizer.json ({error})") from error
         # else `<s>` in a query is cut out before anything is normalized; a Unigram piece of that name it stays
         self._tokenizer.encode_special_tokens = True
+        if isinstance(self._tokenizer.model, Unigram):
+            # it remembers the pieces of ten thousand words, which are whole texts where these are not split: 5 MB
+            getattr(self._tokenizer.model, "_resize_cache", lambda _capacity: None)(0)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(spec.max_tokens)
 

@@ -188,3 +188,23 @@ def test_decoding_takes_no_more_memory_than_is_reserved(tmp_path: Path, name: st
     assert taken > reserved / 8  # what is measured is the decoding
     slack = 8 * MIB  # buffers of the decoders, which do not grow with the picture
     assert taken <= reserved + slack
+
+
+def test_texts_that_differ_are_not_remembered() -> None:
+    """In a process of its own; the library would keep 10 MB of the last ten thousand."""
+    program = (
+        "import random, resource\n"
+        "from lowclip_runtime import LowClip\n"
+        "def now():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()\n"
+        "tokenizer, chance = LowClip.open(towers=('text',)).tokenizer, random.Random(0)\n"
+        "words = 'dənizdə üzən ağ it qırmızı maşın böyük ağac altında oturan uşaqlar'.split()\n"
+        "told = []\n"
+        "for _ in range(2):\n"
+        "    for _ in range(300):\n"
+        "        tokenizer.token_ids([' '.join(chance.choices(words, k=20)) for _ in range(10)])\n"
+        "    told.append(now())\n"
+        "print(told[1] - told[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < MIB // 2
