@@ -1,5 +1,6 @@
 """Large indexes: searched by a graph, which is built once and finds nearly all that a scan finds."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -44,4 +45,29 @@ def test_a_large_shard_gets_a_graph_and_finds_nearly_all(
     shard.delete([point.id for point in points[1000:]])
     shard.compact(32, ["album"])
     assert len(shard) == 1000 and shard.is_exact == (vectors == "float32")
+    shard.close()
+
+
+def test_what_is_asked_and_added_while_the_graph_is_made_is_answered_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowclip_runtime.shard.EXACT_BELOW", 2000)
+    rows = np.random.default_rng(3).standard_normal((8001, 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    points = [Point(record_id(f"/{i}"), {"row": i}, row) for i, row in enumerate(rows)]
+    Shard.create(tmp_path / "shard", 32)
+    shard = Shard.open(tmp_path / "shard")
+    shard.upsert(points[:8000])
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.submit(shard.build_graph, 32)
+        added = pool.submit(shard.upsert, points[8000:])
+        asked = 0
+        while not made.done():
+            row = asked % 8000
+            assert [point.payload["row"] for point in shard.search(rows[row], 1)] == [row]
+            asked += 1
+        added.result()
+        assert made.result() and asked > 1
+    assert len(shard) == 8001 and not shard.is_exact
+    assert [point.payload["row"] for point in shard.search(rows[8000], 1)] == [8000]
     shard.close()

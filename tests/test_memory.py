@@ -191,7 +191,7 @@ def test_decoding_takes_no_more_memory_than_is_reserved(tmp_path: Path, name: st
 
 
 def test_texts_that_differ_are_not_remembered() -> None:
-    """In a process of its own; the library would keep 10 MB of the last ten thousand."""
+    """In a process of its own; the library would keep 2 MB of these."""
     program = (
         "import random, resource\n"
         "from lowclip_runtime import LowClip\n"
