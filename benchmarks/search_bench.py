@@ -161,7 +161,7 @@ def filled(path: Path, gallery: Floats, vectors: Vectors) -> Shard:
     Shard.create(path / "shard", gallery.shape[1], (), vectors)
     shard = Shard.open(path / "shard", vectors)
     fill(shard, gallery)
-    shard.build_graph(gallery.shape[1])  # as `lowclip index` does; small ones are scanned
+    shard.build_graph(gallery.shape[1], ())  # as `lowclip index` does; small ones are scanned
     return shard
 
 

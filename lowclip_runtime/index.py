@@ -147,7 +147,7 @@ class Index:
 
         `lowclip index` does it after `add_folder`; until then all photos are scanned. Takes minutes.
         """
-        return self._shard.build_graph(self.manifest.dims)
+        return self._shard.build_graph(self.manifest.dims, LOOKUP_KEYS)
 
     def set_facts(self, facts: Mapping[str, Mapping[str, Any]]) -> int:
         """Give photos facts that searches can be filtered by, beside `album` and `taken`, which they have.
@@ -185,7 +185,6 @@ class Index:
         """
         before = bytes_on_disk(self.path)
         self._shard.compact(self.manifest.dims, LOOKUP_KEYS)
-        self._shard.build_graph(self.manifest.dims)
         return max(0, before - bytes_on_disk(self.path))
 
     def near_duplicates(self, least_score: float = LEAST_SCORE) -> list[list[str]]:

@@ -27,11 +27,11 @@ def test_a_large_shard_gets_a_graph_and_finds_nearly_all(
     Shard.create(tmp_path / "shard", 32, ["album"], vectors)
     shard = Shard.open(tmp_path / "shard", vectors)
     shard.upsert(points[:1900])
-    assert not shard.build_graph(32) and shard.is_exact == (vectors == "float32")
+    assert not shard.build_graph(32, ["album"]) and shard.is_exact == (vectors == "float32")
     shard.upsert(points[1900:2900])
-    assert shard.build_graph(32) and not shard.is_exact
+    assert shard.build_graph(32, ["album"]) and not shard.is_exact
     shard.upsert(points[2900:])
-    assert not shard.build_graph(32)  # a scan of so few costs little
+    assert not shard.build_graph(32, ["album"])  # a scan of so few costs little
     shard.close()
     shard = Shard.open(tmp_path / "shard", vectors)
     assert len(shard) == 3000 and not shard.is_exact
@@ -42,6 +42,10 @@ def test_a_large_shard_gets_a_graph_and_finds_nearly_all(
         best = [set(sorted(of, key=lambda i, query=query: -float(rows[i] @ query))[:10]) for query in queries]
         recall = sum(len(a & b) for a, b in zip(found, best, strict=True)) / 500
         assert recall == 1 if where else recall > 0.97
+    some = [point.id for point in points[5:8]]
+    shard.set_payload([*some, some[0], record_id("/nowhere")], {"told": True})
+    assert [payload.get("told") for payload in shard.retrieve(some).values()] == [True] * 3
+    assert len(shard) == shard.count() == 3000  # those moved out of the graph's segment count once
     shard.delete([point.id for point in points[1000:]])
     shard.compact(32, ["album"])
     assert len(shard) == 1000 and shard.is_exact == (vectors == "float32")
@@ -59,7 +63,7 @@ def test_what_is_asked_and_added_while_the_graph_is_made_is_answered_and_kept(
     shard = Shard.open(tmp_path / "shard")
     shard.upsert(points[:8000])
     with ThreadPoolExecutor(2) as pool:
-        made = pool.submit(shard.build_graph, 32)
+        made = pool.submit(shard.build_graph, 32, [])
         added = pool.submit(shard.upsert, points[8000:])
         asked = 0
         while not made.done():
