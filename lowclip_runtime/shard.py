@@ -238,9 +238,8 @@ class Shard:
         """
         check_free_space(self.path.parent)
         with self._engine.writing:
-            there: list[Any] = [
-                *self.retrieve(ids)
-            ]  # the engine calls others, and one that is given twice, an error
+            # the engine calls an id that is not there, or is given twice, an error
+            there: list[Any] = [*self.retrieve(ids)]
             if there:
                 self._engine.update(qdrant_edge.UpdateOperation.set_payload(there, dict(values)))
 

@@ -173,7 +173,7 @@ def test_threads_search_and_add_while_it_is_compacted_and_nothing_is_refused_or_
     def search(shard: Shard) -> int:
         asked = 0
         while not done.is_set():
-            assert [point.id for point in shard.search(embeddings(1)[0], 1)] == [points(1)[0].id]
+            assert [point.id for point in shard.search(first.embedding, 1)] == [first.id]
             asked += 1
         return asked
 
@@ -184,6 +184,8 @@ def test_threads_search_and_add_while_it_is_compacted_and_nothing_is_refused_or_
                 return number - 999
         return 0
 
+    first = points(1)[0]
+    assert first.embedding is not None
     done = threading.Event()
     with opened(path) as shard, ThreadPoolExecutor(3) as pool:
         searching, adding = [pool.submit(search, shard) for _ in range(2)], pool.submit(add, shard)
@@ -193,7 +195,8 @@ def test_threads_search_and_add_while_it_is_compacted_and_nothing_is_refused_or_
         finally:
             done.set()
         assert all(one.result() for one in searching)
-        assert len(shard) == 40 + adding.result()
+        added = adding.result()
+        assert len(shard) == 40 + added
         assert len({point.id for point in shard.scroll()}) == len(shard)
 
 
