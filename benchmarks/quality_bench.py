@@ -1,8 +1,9 @@
 """Retrieval quality of bundles side by side on four public tests: Flickr8k, Caltech-101, GCompris and Twemoji.
 
-    python benchmarks/quality_bench.py DATA --bundle NAME=DIR [--bundle NAME=DIR ...]
+    python benchmarks/quality_bench.py DATA --bundle NAME=DIR[:DIMS] [--bundle NAME=DIR[:DIMS] ...]
 
-The first bundle is ours, the others are its peers (the fp32 bundle of the same checkpoint, say). DATA is the folder
+The first bundle is ours, the others are its peers: the fp32 bundle of the same checkpoint, say, or its own first DIMS
+dimensions, as `lowclip-export --dims` would cut them. DATA is the folder
 of source material that `lowclip_train.shipped_recipe` trains from. Nothing here is trained or tuned on.
 """
 
@@ -37,12 +38,12 @@ _TYPED = {
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--bundle", "bundles", multiple=True, required=True, metavar="NAME=DIR")
+@click.option("--bundle", "bundles", multiple=True, required=True, metavar="NAME=DIR[:DIMS]")
 @click.option("--name", default="quality", show_default=True, help="Name of the result file.")
 def main(data: Path, bundles: tuple[str, ...], name: str) -> None:
     """Measure every bundle on every test and write the result."""
     named = dict(bundle.split("=", 1) for bundle in bundles)
-    opened = {label: LowClip.open(path) for label, path in named.items()}
+    opened = {label: _opened(*path.split(":")) for label, path in named.items()}
     with tempfile.TemporaryDirectory() as work:
         images = unpack(data, Path(work))
         figures = {label: measure(clip, data, images) for label, clip in opened.items()}
@@ -54,6 +55,30 @@ def main(data: Path, bundles: tuple[str, ...], name: str) -> None:
         for (case, metric), value in figures[ours].items()
     ]  # fmt: skip
     click.echo(write_result(name, rows + agreement))
+
+
+class FirstDims(LowClip):
+    """The first dimensions of a bundle's embeddings, of unit norm."""
+
+    first = 0
+
+    def embed_images(self, *args: Any, **kwargs: Any) -> NDArray[np.float32]:
+        return self._cut(super().embed_images(*args, **kwargs))
+
+    def embed_texts(self, *args: Any, **kwargs: Any) -> NDArray[np.float32]:
+        return self._cut(super().embed_texts(*args, **kwargs))
+
+    def _cut(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        first = embeddings[:, : self.first]
+        return first / np.linalg.norm(first, axis=1, keepdims=True)
+
+
+def _opened(path: str, dims: str = "") -> LowClip:
+    if not dims:
+        return LowClip.open(path)
+    cut = FirstDims.open(path)
+    cut.first = int(dims)
+    return cut
 
 
 def unpack(data: Path, work: Path) -> Path:

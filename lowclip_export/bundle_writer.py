@@ -1,9 +1,13 @@
 """Writes a bundle's folder: whole or not at all, and never over something that is not a bundle."""
 
 import json
+import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import onnx
 
 from lowclip_export.golden import write_golden
 from lowclip_export.hf_files import write_hf_files
@@ -18,6 +22,7 @@ from lowclip_runtime.bundle import (
     BundleManifest,
     FileEntry,
     Tower,
+    read_manifest,
 )
 from lowclip_runtime.errors import InputError
 from lowclip_runtime.files import sha256_of, whole_folder
@@ -72,7 +77,7 @@ def write_bundle(
         manifest = BundleManifest(
             schema_version=SCHEMA_VERSION,
             name=name,
-            created=datetime.now(UTC).date().isoformat(),
+            created=_today(),
             dims=source.model.dims,
             preprocess=source.preprocess,
             text=source.text,
@@ -85,11 +90,49 @@ def write_bundle(
             licence=source.licence,
             lineage=_lineage(checkpoint),
         )
-        manifest = _with_card(folder, manifest)
-        (folder / MANIFEST_NAME).write_text(dumps(manifest), "utf-8")
-        for path in folder.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        return _with_manifest(folder, manifest)
+
+
+def rewrite_bundle(
+    source: Path, out: Path, image: onnx.ModelProto, text: onnx.ModelProto, *, overwrite: bool, **changed: Any
+) -> BundleManifest:
+    """Write the bundle `source` with other graphs of the same towers to `out`.
+
+    Args:
+        changed: fields of the manifest.
+
+    Raises:
+        InputError: `out` exists and may not be replaced.
+    """
+    refuse_to_replace(out, overwrite=overwrite)
+    before = read_manifest(source)
+    with whole_folder(out, overwrite=overwrite) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        for graph, tower, external in ((image, before.image_tower, False), (text, before.text_tower, True)):
+            for old in folder.glob(f"{tower.file}*"):
+                old.unlink()
+            save_graph(graph, folder / tower.file, external=external)
+        golden = write_golden(
+            folder, before.image_tower.file, before.text_tower.file, before.preprocess, before.text,
+            before.image_tower.precision,
+        )  # fmt: skip
+        return _with_manifest(folder, replace(before, created=_today(), golden=golden, **changed))
+
+
+def _with_manifest(folder: Path, manifest: BundleManifest) -> BundleManifest:
+    """Write the model card and the manifest, which has the hashes of all files."""
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    manifest = replace(manifest, files=_entries(folder))  # the card tells their size
+    (folder / _CARD_NAME).write_text(model_card(manifest), "utf-8")
+    manifest = replace(manifest, files=_entries(folder))
+    (folder / MANIFEST_NAME).write_text(dumps(manifest), "utf-8")
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return manifest
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def _write_tower(folder: Path, stem: str, tower: ExportedTower, *, external: bool) -> Tower:
@@ -105,12 +148,6 @@ def _entries(folder: Path) -> dict[str, FileEntry]:
         path.relative_to(folder).as_posix(): FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size)
         for path in paths
     }
-
-
-def _with_card(folder: Path, manifest: BundleManifest) -> BundleManifest:
-    (folder / _CARD_NAME).write_text(model_card(manifest), "utf-8")
-    fields = {**vars(manifest), "files": _entries(folder)}
-    return BundleManifest(**fields)
 
 
 def _lineage(checkpoint: Checkpoint) -> dict[str, Any]:

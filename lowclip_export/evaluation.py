@@ -22,7 +22,66 @@ from lowclip_train.checkpoint import Checkpoint
 _BATCH = 16
 
 
-class RetrievalTest:
+class RetrievalPairs:
+    """Retrieval on pairs, by any graphs.
+
+    Args:
+        images: the folder of the pairs' images.
+
+    Raises:
+        DatasetError: an image is missing or cannot be read.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Pair], images: Path, spec: PreprocessSpec, tokenizer: Tokenizer
+    ) -> None:
+        self._pairs = pairs
+        self._gallery = distinct_images(pairs)
+        self._paths = existing_images(pairs, images)
+        self._spec = spec
+        self._tokenizer = tokenizer
+
+    def embed_images(self, graph: onnx.ModelProto) -> Embeddings:
+        """(G, D), by an image tower."""
+        return embed(graph, self.image_feeds())
+
+    def embed_texts(self, graph: onnx.ModelProto) -> Embeddings:
+        """(Q, D), by a text tower."""
+        return embed(graph, self.text_feeds())
+
+    def metrics(self, images: Embeddings, texts: Embeddings) -> dict[str, Any]:
+        """Of both directions, by language."""
+        found = {}
+        for lang, rows in self.rows().items():
+            some = [self._pairs[i] for i in rows]
+            places = [self._gallery.index(name) for name in distinct_images(some)]
+            found[lang] = both_directions(some, images[places], texts[rows])
+        return found
+
+    def image_feeds(self) -> Iterator[Feed]:
+        """The gallery."""
+        return _image_feeds(self._paths, self._spec)
+
+    def text_feeds(self) -> Iterator[Feed]:
+        """The captions."""
+        return _text_feeds([pair.caption for pair in self._pairs], self._tokenizer)
+
+    def rows(self) -> dict[str, list[int]]:
+        """Which pairs are in each language."""
+        rows: dict[str, list[int]] = {}
+        for i, pair in enumerate(self._pairs):
+            rows.setdefault(pair.lang, []).append(i)
+        return rows
+
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """Gallery and queries of each language."""
+        some = {lang: distinct_images([self._pairs[i] for i in rows]) for lang, rows in self.rows().items()}
+        return {
+            lang: {"gallery": len(some[lang]), "queries": len(rows)} for lang, rows in self.rows().items()
+        }
+
+
+class RetrievalTest(RetrievalPairs):
     """Retrieval on pairs, by the torch towers of a checkpoint and by any graphs.
 
     Args:
@@ -33,34 +92,29 @@ class RetrievalTest:
     """
 
     def __init__(self, pairs: Sequence[Pair], images: Path, checkpoint: Checkpoint) -> None:
-        self._pairs = pairs
-        self._gallery = distinct_images(pairs)
-        self._paths = existing_images(pairs, images)
-        self._spec = checkpoint.manifest.preprocess
-        self._tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.manifest.text)
+        tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.manifest.text)
+        super().__init__(pairs, images, checkpoint.manifest.preprocess, tokenizer)
         model = checkpoint.model
-        self._images_before = embed_by_torch(model.image_tower, self._image_feeds())  # (G, D)
-        self._texts_before = embed_by_torch(model.text_tower, self._text_feeds())  # (Q, D)
+        self._images_before = embed_by_torch(model.image_tower, self.image_feeds())  # (G, D)
+        self._texts_before = embed_by_torch(model.text_tower, self.text_feeds())  # (Q, D)
 
     def image_drop(self, graph: onnx.ModelProto) -> float:
         """Points of R@10, text → image, that an image tower costs; the mean over the languages."""
-        return self._drop(embed(graph, self._image_feeds()), self._texts_before)
+        return self._drop(self.embed_images(graph), self._texts_before)
 
     def text_drop(self, graph: onnx.ModelProto) -> float:
         """The same of a text tower."""
-        return self._drop(self._images_before, embed(graph, self._text_feeds()))
+        return self._drop(self._images_before, self.embed_texts(graph))
 
     def result(self, image_graph: onnx.ModelProto, text_graph: onnx.ModelProto) -> dict[str, Any]:
         """For each language: gallery, queries, metrics `before` and `after`; and parity on these items."""
-        images, texts = embed(image_graph, self._image_feeds()), embed(text_graph, self._text_feeds())
-        before = self._metrics(self._images_before, self._texts_before)
-        after = self._metrics(images, texts)
-        result: dict[str, Any] = {}
-        for lang, rows in self._rows().items():
-            some = distinct_images([self._pairs[i] for i in rows])
-            result[lang or "all"] = {
-                "gallery": len(some), "queries": len(rows), "before": before[lang], "after": after[lang],
-            }  # fmt: skip
+        images, texts = self.embed_images(image_graph), self.embed_texts(text_graph)
+        before = self.metrics(self._images_before, self._texts_before)
+        after = self.metrics(images, texts)
+        result: dict[str, Any] = {
+            lang or "all": {**sizes, "before": before[lang], "after": after[lang]}
+            for lang, sizes in self.sizes().items()
+        }
         result["parity"] = {
             "image": to_dict(compare(self._images_before, images)),
             "text": to_dict(compare(self._texts_before, texts)),
@@ -68,31 +122,10 @@ class RetrievalTest:
         return result
 
     def _drop(self, images: Embeddings, texts: Embeddings) -> float:
-        before = self._metrics(self._images_before, self._texts_before)
-        after = self._metrics(images, texts)
+        before = self.metrics(self._images_before, self._texts_before)
+        after = self.metrics(images, texts)
         drops = [_recall_at_10(before[lang]) - _recall_at_10(after[lang]) for lang in before]
         return 100 * float(np.mean(drops))
-
-    def _metrics(self, images: Embeddings, texts: Embeddings) -> dict[str, Any]:
-        """By language."""
-        found = {}
-        for lang, rows in self._rows().items():
-            some = [self._pairs[i] for i in rows]
-            places = [self._gallery.index(name) for name in distinct_images(some)]
-            found[lang] = both_directions(some, images[places], texts[rows])
-        return found
-
-    def _image_feeds(self) -> Iterator[Feed]:
-        return _image_feeds(self._paths, self._spec)
-
-    def _text_feeds(self) -> Iterator[Feed]:
-        return _text_feeds([pair.caption for pair in self._pairs], self._tokenizer)
-
-    def _rows(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
-        for i, pair in enumerate(self._pairs):
-            rows.setdefault(pair.lang, []).append(i)
-        return rows
 
 
 def _recall_at_10(metrics: dict[str, Any]) -> float:

@@ -94,7 +94,7 @@ def _evaluation(evaluation: dict[str, Any]) -> str:
         for lang, one in languages.items():
             if lang == "parity":
                 continue
-            for when in ("before", "after"):
+            for when in [one_of for one_of in ("before", "after") if one_of in one]:
                 figures = one[when]["text_to_image"]
                 shown = " | ".join(f"{figures[metric]:.4g}" for metric in _METRICS)
                 lines.append(f"| {name} | {lang} | {one['gallery']} | {when} | {shown} |")
@@ -174,6 +174,11 @@ def _data(lineage: dict[str, Any]) -> str:
         lines.append(
             f"- known by name, {known['names']:,} of them: {known['pretrained']:,} classes of the image encoder's "
             f"pretraining, {known['learned']:,} concepts of training images (the last {known['dims']} dimensions)"
+        )
+    if "recoded" in lineage:
+        lines.append(
+            "- these were named, and their codes made, once more after the export: parity, and what retrieval was "
+            "before quantization, are of the bundle before"
         )
     starts = ", ".join(str(lineage[key]) for key in ("image_weights", "text_weights") if key in lineage)
     return "## Data\n\n" + "\n".join(lines) + (f"\n- starting weights: {starts}" if starts else "") + "\n"

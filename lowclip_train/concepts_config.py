@@ -15,11 +15,14 @@ class ConceptsConfig:
         dims: of the embedding, added to those of the checkpoint.
         names: pairs file whose `image` is the number of a class that the image encoder was pretrained on and whose
             caption is a name of it; empty: none of those classes.
+        words: pairs file of names of other things, each `image` a thing of which there need not be one; such a name
+            finds what looks like classes of similar names. Empty: none.
         image_weights: the pretrained weights with their classifier: `hub`, or a state dict's path.
     """
 
     dims: int = 96
     names: str = ""
+    words: str = ""
     image_weights: str = "hub"
 
     def __post_init__(self) -> None:
@@ -33,6 +36,10 @@ class ConceptsConfig:
             raise ValueError(
                 "image_weights are for the classes that names names; give names or leave them out"
             )
+        if self.words and not self.names:
+            raise ValueError(
+                "words find what looks like the classes that names names; give names or leave them out"
+            )
 
 
 def with_files(config: ConceptsConfig, resolve: Callable[[str], str], base: Path) -> ConceptsConfig:
@@ -40,11 +47,12 @@ def with_files(config: ConceptsConfig, resolve: Callable[[str], str], base: Path
     if not config.names:
         return config
     names, weights = resolve(config.names), resolve(config.image_weights)
-    for key, path in (("names", names), ("image_weights", weights)):
-        if not (Path(path).is_file() or (key == "image_weights" and path == "hub")):
-            other = ", or hub for timm's own weights" if key == "image_weights" else ""
+    words = config.words and resolve(config.words)
+    for key, path, other in (("names", names, None), ("words", words, ""), ("image_weights", weights, "hub")):
+        if path != other and not Path(path).is_file():
+            or_hub = ", or hub for timm's own weights" if other == "hub" else ""
             raise ConfigError(
                 f"concepts.{key} is {path!r}, but there is no file {base / path}; "
-                f"give a path relative to the config{other}"
+                f"give a path relative to the config{or_hub}"
             )
-    return replace(config, names=names, image_weights=weights)
+    return replace(config, names=names, words=words, image_weights=weights)

@@ -235,8 +235,11 @@ class TrainConfig:
         return self.trains_only_heads and self.schedule.image_views > 0 and texts_cached
 
 
-def load_config(path: str | Path) -> TrainConfig:
+def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
     """Read and check a TOML config.
+
+    Args:
+        with_parent: False where the checkpoint it starts from need not be there, nor what that decides.
 
     Raises:
         ConfigError: every problem in the file, in one sentence.
@@ -248,7 +251,10 @@ def load_config(path: str | Path) -> TrainConfig:
         raise ConfigError(f"{path}: the training config cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    if isinstance(data.get("towers"), dict) and data["towers"].get("checkpoint"):
+    towers = data.get("towers")
+    if isinstance(towers, dict) and towers.get("checkpoint") and not with_parent:
+        data["towers"] = {"image_encoder": "", "text_encoder": "", **towers}
+    elif isinstance(towers, dict) and towers.get("checkpoint"):
         from lowclip_train.parent import fill_from_checkpoint  # loads torch, which other configs do not need
 
         data = fill_from_checkpoint(data, path.parent)

@@ -57,4 +57,4 @@ def _named(config: TrainConfig) -> Iterator[str]:
     if config.distillation:
         yield from (config.distillation.teacher, *config.distillation.parallel)
     if config.concepts:
-        yield from (config.concepts.names, config.concepts.image_weights)
+        yield from (config.concepts.names, config.concepts.words, config.concepts.image_weights)

@@ -18,6 +18,7 @@ from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import read_pairs
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.captions import CaptionedImage
+from lowclip_train.concept_codes import Called, ConceptNames, NamedConcepts, coded
 from lowclip_train.concepts import ConceptProjection, ConceptSizes, ImageConcepts, TextConcepts
 from lowclip_train.concepts_config import ConceptsConfig
 from lowclip_train.config import TrainConfig
@@ -42,11 +43,11 @@ class LearnedConcepts:
 
     Attributes:
         of_row: the concept of each such image, by its row.
-        names: of each concept, its captions.
+        names: of each concept, its captions that name one thing.
     """
 
     of_row: Mapping[int, int]
-    names: list[list[str]]
+    names: list[Called]
 
 
 @dataclass(frozen=True)
@@ -81,34 +82,57 @@ def know_concepts(
     Raises:
         LowClipError: the names or the classifier cannot be had, or the model knows concepts already.
     """
-    classifier, names = None, []
+    classifier = None
+    others = training.rows(config, concepts=False)
+    photos = _floats(inputs.pooled[others or slice(None), 0])
+    seen = torch.zeros(len(photos), 0)
     if concepts.names:
         classifier = pretrained_classifier(model.config.image_encoder, concepts.image_weights)
         before = pretrained(concepts.image_weights)
         classifier = followed(classifier, _floats(inputs.pooled[before.rows, 0]), before.features)
-        names = read_class_names(concepts.names, classifier.out_features)
+        seen = classifier(photos).softmax(-1)
     told_apart = no_discriminant(inputs.pooled.shape[-1])
     if rows := training.rows(config, concepts=True):
         learned = learned_concepts(training.images, rows)
-        others = training.rows(config, concepts=False)
         numbers = torch.tensor([learned.of_row[row] for row in rows])
-        told_apart = discriminant(_floats(inputs.pooled[rows]), numbers, _floats(inputs.pooled[others, 0]))
-        names = [*names, *learned.names]
-    # names that the tokenizer makes one, such as those that differ in capitals, are one
-    of_ids = {ids: name for name, ids in reversed(_token_ids(tokenizer, names).items())}
-    canonical = {name: of_ids[ids] for name, ids in _token_ids(tokenizer, names).items()}
-    texts = list(dict.fromkeys(canonical.values()))
+        told_apart = discriminant(_floats(inputs.pooled[rows]), numbers, photos)
+    names = all_names(config, concepts, training, seen.shape[1], tokenizer)
+    texts = names.all()
     vectors = pool_texts(model.text_tower, tokenizer, texts, folder).astype(np.float32)
     features = dict(zip(texts, torch.from_numpy(vectors), strict=True))
-    named = coded(
-        [[canonical[n] for n in of_one] for of_one in names], features, concepts.dims, config.schedule.seed
-    )
+    named = coded(names, features, seen, concepts.dims, config.schedule.seed)
     add_concepts(model, concepts.dims, classifier, told_apart, named)
 
 
-def _token_ids(tokenizer: Tokenizer, names: Sequence[Sequence[str]]) -> dict[str, tuple[int, ...]]:
-    flat = list(dict.fromkeys(name for of_concept in names for name in of_concept))
-    return {name: tuple(ids) for name, ids in zip(flat, tokenizer.token_ids(flat), strict=True)}
+def all_names(
+    config: TrainConfig,
+    concepts: ConceptsConfig,
+    training: TrainingImages,
+    class_count: int,
+    tokenizer: Tokenizer,
+) -> ConceptNames:
+    """Names of the classes, of what the training images show, and of other things, as the config says.
+
+    Raises:
+        LowClipError: the names cannot be had.
+    """
+    called = read_class_names(concepts.names, class_count) if concepts.names else []
+    if rows := training.rows(config, concepts=True):
+        called = [*called, *learned_concepts(training.images, rows).names]
+    return concept_names(called, read_words(concepts.words) if concepts.words else [], tokenizer)
+
+
+def concept_names(called: Sequence[Called], words: Sequence[Called], tokenizer: Tokenizer) -> ConceptNames:
+    """Names of concepts and of other things.
+
+    Those that the tokenizer makes one, such as names that differ in capitals, are one.
+    """
+    flat = list(dict.fromkeys(name for thing in (*called, *words) for name in thing))
+    ids = [tuple(one) for one in tokenizer.token_ids(flat)]
+    of_ids = dict(zip(reversed(ids), reversed(flat), strict=True))
+    canonical = {name: of_ids[one] for name, one in zip(flat, ids, strict=True)}
+    made_one = [{canonical[n]: canonical[e] for n, e in thing.items()} for thing in (*called, *words)]
+    return ConceptNames(made_one[: len(called)], made_one[len(called) :])
 
 
 def _floats(pooled: NDArray[np.float16]) -> Tensor:
@@ -121,7 +145,7 @@ def add_concepts(
     dims: int,
     pretrained: nn.Linear | None,
     discriminant: nn.Linear,
-    named: "NamedConcepts",
+    named: NamedConcepts,
 ) -> None:
     """Put the concepts beside the model's own projections; its embeddings get `dims` longer.
 
@@ -146,6 +170,16 @@ def add_concepts(
     seen = ImageConcepts(weight.shape[1], sizes)
     _set(seen.classify, weight, bias)
     _set(seen.codes, named.concept_codes.T)
+    told = text_concepts(sizes, named)
+    device = model.logit_scale.device
+    model.image_tower.projection = ConceptProjection(model.image_tower.projection, seen).to(device)
+    model.text_tower.projection = ConceptProjection(model.text_tower.projection, told).to(device)
+    model.config = replace(model.config, dims=model.config.dims + dims, concepts=sizes)
+
+
+@torch.no_grad()
+def text_concepts(sizes: ConceptSizes, named: NamedConcepts) -> TextConcepts:
+    """What finds the names that a text is, and gives their codes."""
     told = TextConcepts(named.features.shape[1], sizes)
     centre = named.features.mean(0)
     keys = F.normalize(named.features - centre, dim=1) / _TEMPERATURE  # (U, C)
@@ -153,43 +187,7 @@ def add_concepts(
     _set(told.names, F.pad(keys, (0, 0, 0, 1)))
     told.names.bias[-1] = _LEAST_LIKENESS / _TEMPERATURE
     _set(told.codes, F.pad(named.name_codes, (0, 0, 0, 1)).T)
-    device = model.logit_scale.device
-    model.image_tower.projection = ConceptProjection(model.image_tower.projection, seen).to(device)
-    model.text_tower.projection = ConceptProjection(model.text_tower.projection, told).to(device)
-    model.config = replace(model.config, dims=model.config.dims + dims, concepts=sizes)
-
-
-@dataclass(frozen=True)
-class NamedConcepts:
-    """Names of K concepts and their codes.
-
-    Attributes:
-        features: (U, C), what the text encoder makes of each name.
-        concept_codes: (K, dims), unit norm; concepts that share a name have similar ones.
-        name_codes: (U, dims), unit norm: the mean of the name's concepts.
-    """
-
-    features: Tensor
-    concept_codes: Tensor
-    name_codes: Tensor
-
-
-def coded(
-    names: Sequence[Sequence[str]], features: Mapping[str, Tensor], dims: int, seed: int
-) -> NamedConcepts:
-    """Codes of concepts, of which each has some `names`; `features` are the text encoder's, (C,) a name.
-
-    Each name has a random direction, and a concept the mean of its names', a name of n concepts counting 1 / sqrt(n).
-    """
-    row = {name: i for i, name in enumerate(dict.fromkeys(n for of_concept in names for n in of_concept))}
-    has = torch.zeros(len(names), len(row))  # (K, U)
-    for concept, of_concept in enumerate(names):
-        has[concept, [row[name] for name in of_concept]] = 1.0
-    generator = torch.Generator().manual_seed(seed)
-    directions = F.normalize(torch.randn(len(row), dims, generator=generator), dim=1)
-    concept_codes = F.normalize((has / has.sum(0).sqrt()) @ directions, dim=1)
-    name_codes = F.normalize(has.T @ concept_codes, dim=1)
-    return NamedConcepts(torch.stack([features[name] for name in row]), concept_codes, name_codes)
+    return told
 
 
 @torch.no_grad()
@@ -229,48 +227,75 @@ def no_discriminant(width: int) -> nn.Linear:
 def learned_concepts(images: Sequence[CaptionedImage], rows: Sequence[int]) -> LearnedConcepts:
     """Concepts of the images of these rows: those whose captions share a `caption_id` show the same.
 
+    A caption with a comma lists several things and is no name, if there are others.
+
     Raises:
         ConfigError: no two of them do.
     """
     numbers: dict[str, int] = {}
-    names: list[dict[str, None]] = []
+    captions: list[dict[str, str]] = []
     of_row = {}
     for row in rows:
-        captions = [c for of_lang in images[row].captions.values() for c in of_lang]
-        concept = numbers.setdefault(captions[0].caption_id or captions[0].text, len(numbers))
-        if concept == len(names):
-            names.append({})
-        names[concept].update(dict.fromkeys(c.text for c in captions))
+        all_langs = [c for of_lang in images[row].captions.values() for c in of_lang]
+        concept = numbers.setdefault(all_langs[0].caption_id or all_langs[0].text, len(numbers))
+        if concept == len(captions):
+            captions.append({})
+        captions[concept] |= {c.text: c.teacher_text for c in all_langs}
         of_row[row] = concept
-    if len(names) == len(rows):
+    if len(captions) == len(rows):
         raise ConfigError(
             "sources.concepts is for images that show the same things and say so by the caption_id of their captions, "
             f"but no two of these {len(rows)} images do; leave it out"
         )
-    return LearnedConcepts(of_row, [list(of_concept) for of_concept in names])
+    return LearnedConcepts(of_row, [_without_lists(of_concept) for of_concept in captions])
 
 
-def read_class_names(path: str | Path, class_count: int) -> list[list[str]]:
+def _without_lists(captions: Called) -> Called:
+    names = {name: english for name, english in captions.items() if "," not in name and "," not in english}
+    return names or captions
+
+
+def read_class_names(path: str | Path, class_count: int) -> list[Called]:
     """Names of each class from a pairs file whose `image` is the number of a class, from 0.
 
     Raises:
         DatasetError: not such a file.
         ConfigError: it does not name every class of the classifier, or names others.
     """
-    names: list[dict[str, None]] = [{} for _ in range(class_count)]
-    for pair in read_pairs(path):
-        if not (pair.image.isdecimal() and int(pair.image) < class_count):
+    called = _called(path)
+    for number in called:
+        if not (number.isdecimal() and int(number) < class_count):
             raise DatasetError(
-                f"{path}: image must be the number of a class, 0 to {class_count - 1}, not {pair.image!r}"
+                f"{path}: image must be the number of a class, 0 to {class_count - 1}, not {number!r}"
             )
-        names[int(pair.image)][pair.caption] = None
-    unnamed = [k for k, of_class in enumerate(names) if not of_class]
+    of_number = {int(number): names for number, names in called.items()}
+    unnamed = [k for k in range(class_count) if k not in of_number]
     if unnamed:
         raise ConfigError(
             f"{path} names {class_count - len(unnamed)} of the classifier's {class_count} classes; "
             f"the first without a name is {unnamed[0]}"
         )
-    return [list(of_class) for of_class in names]
+    return [of_number[k] for k in range(class_count)]
+
+
+def read_words(path: str | Path) -> list[Called]:
+    """Names of things from a pairs file; rows with the same `image`, which is no file here, name the same.
+
+    Raises:
+        DatasetError: not such a file.
+    """
+    return list(_called(path).values())
+
+
+def _called(path: str | Path) -> dict[str, Called]:
+    """By the column `image`."""
+    pairs = read_pairs(path)
+    english = {pair.image: pair.caption for pair in reversed(pairs) if pair.lang == "en"}
+    called: dict[str, dict[str, str]] = {}
+    for pair in pairs:
+        in_english = pair.caption if pair.lang == "en" else english.get(pair.image, pair.caption)
+        called.setdefault(pair.image, {}).setdefault(pair.caption, in_english)
+    return dict(called)
 
 
 @torch.no_grad()

@@ -62,8 +62,8 @@ class Run:
     tokenizer_path: Path
     tokenizer: Tokenizer
     text: TextSpec
-    images: list[CaptionedImage]
-    source_rows: list[range]
+    images: Sequence[CaptionedImage]
+    source_rows: Sequence[range]
     inputs: ImageInputs
     val_images: list[CaptionedImage]
     val_inputs: ImageInputs | None
@@ -118,7 +118,8 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     start = starting_model(config, cache)
     model = start.model.to(processes.device)
     tokenizer = Tokenizer(start.tokenizer_path, start.text)
-    images, source_rows = _training_images(datasets, tokenizer)
+    training = training_images(datasets, tokenizer)
+    images, source_rows = training.images, training.source_rows
     val_images = [image for d in datasets for image in captioned_images(d, "val", tokenizer)]
     _check_schedule(config.schedule, val_images, processes)
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
@@ -138,7 +139,6 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         )
         split = SplitEncoder(split.frozen, nn.Identity())
     pretrained = partial(_pretrained_features, config, images, cache)
-    training = TrainingImages(images, source_rows)
     heads = prepare_heads(config, model, tokenizer, training, inputs, pretrained, cache)
     objective = Objective(config.objective, model).to(processes.device)  # the model has its last dims now
     return Run(
@@ -166,9 +166,12 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     )
 
 
-def _training_images(
-    datasets: Sequence[Dataset], tokenizer: Tokenizer
-) -> tuple[list[CaptionedImage], list[range]]:
+def training_images(datasets: Sequence[Dataset], tokenizer: Tokenizer) -> TrainingImages:
+    """The images of a run, of one dataset after the other.
+
+    Raises:
+        DatasetError: a dataset has none to train on.
+    """
     images: list[CaptionedImage] = []
     source_rows = []
     for dataset in datasets:
@@ -177,7 +180,7 @@ def _training_images(
             raise DatasetError(f"the dataset {dataset.manifest.name!r} has no image in its train split")
         source_rows.append(range(len(images), len(images) + len(found)))
         images += found
-    return images, source_rows
+    return TrainingImages(images, source_rows)
 
 
 def _image_inputs(

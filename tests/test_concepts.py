@@ -10,17 +10,19 @@ from torch import Tensor
 from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.captions import Caption, CaptionedImage
+from lowclip_train.concept_codes import ConceptNames, coded
 from lowclip_train.concepts import ConceptSizes, ImageConcepts
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.known_concepts import (
     add_concepts,
-    coded,
     discriminant,
     learned_concepts,
     no_discriminant,
     read_class_names,
+    read_words,
 )
 from lowclip_train.model import DualEncoder, ModelConfig
+from lowclip_train.shipped_recipe import CLASS_NAMES, THING_NAMES, lay_out_names
 
 _TEXT = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
          "intermediate_size": 64, "vocab_size": 20}  # fmt: skip
@@ -43,17 +45,69 @@ def test_a_discriminant_tells_concepts_apart_and_from_all_else() -> None:
     assert (layer(others).argmax(1) == 6).float().mean() > 0.95
 
 
+_UNSEEN = torch.zeros(0, 0)  # photos, where there is no pretrained class
+
+
+def _names(concepts: Sequence[Sequence[str]], others: Sequence[str] = ()) -> ConceptNames:
+    """All of them English."""
+    return ConceptNames([{n: n for n in of_one} for of_one in concepts], [{n: n} for n in others])
+
+
+def _features(names: ConceptNames, width: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {name: torch.randn(width, generator=generator) for name in names.all()}
+
+
 def test_codes_of_concepts_that_share_a_name_are_alike() -> None:
-    names = [["German shepherd", "dog"], ["poodle", "dog"], ["tabby", "cat"], ["lynx", "cat"], ["dog"]]
-    flat = dict.fromkeys(n for of_one in names for n in of_one)
-    features = {name: torch.randn(8) for name in flat}
-    named = coded(names, features, 4096, seed=0)
+    names = _names(
+        [["German shepherd", "dog"], ["poodle", "dog"], ["tabby", "cat"], ["lynx", "cat"], ["dog"]]
+    )
+    flat, features = names.all(), _features(names, 8)
+    named = coded(names, features, _UNSEEN, 4096, seed=0)
     alike = named.concept_codes @ named.concept_codes.T
     assert alike[0, 1] > 0.15 > 0.1 > alike[0, 2:4].abs().max() and alike[2, 3] > 0.15
     torch.testing.assert_close(named.concept_codes.norm(dim=1), torch.ones(5))
-    dog = named.concept_codes @ named.name_codes[list(flat).index("dog")]
+    dog = named.concept_codes @ named.name_codes[flat.index("dog")]
     assert dog.sort(descending=True).indices[:3].sort().values.tolist() == [0, 1, 4]
-    assert torch.equal(coded(names, features, 4096, seed=0).concept_codes, named.concept_codes)
+    assert torch.equal(coded(names, features, _UNSEEN, 4096, seed=0).concept_codes, named.concept_codes)
+
+
+def test_a_name_of_no_class_meets_the_classes_that_mean_something_like_it() -> None:
+    """Of a word, and of a drawing, whose own concept it meets too; what is said in English decides."""
+    things = {"tiger": "pələng", "ship": "gəmi", "violin": "skripka", "lion": "aslan", "boat": "qayıq"}
+    called = [{english: english, name: english} for english, name in things.items()]
+    names = ConceptNames(called[:4], called[4:])  # three classes, a drawing and a word
+    features = {name: 0.1 * feature for name, feature in _features(names, 32).items()}
+    for one, like in (("lion", "tiger"), ("boat", "ship")):
+        features[one] = features[like] + 0.2 * features[one]
+    seen = torch.eye(3).repeat(20, 1) * 0.7 + 0.1
+    named = coded(names, features, seen, 64, seed=0)
+    meet = dict(zip(names.all(), named.name_codes @ named.concept_codes.T, strict=True))
+    assert meet["qayıq"].argmax() == meet["boat"].argmax() == meet["gəmi"].argmax() == 1
+    assert meet["aslan"].topk(2).indices.sort().values.tolist() == [0, 3]
+    assert meet["qayıq"][0].abs() < 0.4 < meet["qayıq"][1] and meet["skripka"].argmax() == 2
+
+
+def test_codes_count_less_in_what_all_photos_show() -> None:
+    """A class that every photo seems to show would drown the others, whose codes are a little like its own."""
+    names = _names([[f"class {k}"] for k in range(40)])
+    generator = torch.Generator().manual_seed(0)
+    shown = torch.arange(10, 40).repeat(4)
+    seen = torch.cat([
+        8 * torch.rand(len(shown), 10, generator=generator),
+        3 * torch.nn.functional.one_hot(shown - 10, 30),
+    ], 1)  # fmt: skip
+    seen /= seen.sum(1, keepdim=True)
+    named = coded(names, _features(names, 8), seen, 16, seed=0)
+    plain = coded(names, _features(names, 8), _UNSEEN, 16, seed=0)
+
+    def found(codes: Tensor, of_names: Tensor) -> float:
+        """Share of the four best photos by a class's name that show it."""
+        photos = torch.nn.functional.normalize(seen.sqrt() @ codes, dim=1)
+        best = (of_names[10:] @ photos.T).topk(4, dim=1).indices
+        return float((shown[best] == torch.arange(10, 40)[:, None]).float().mean())
+
+    assert found(named.concept_codes, named.name_codes) > found(plain.concept_codes, plain.name_codes) + 0.1
 
 
 def _model() -> DualEncoder:
@@ -65,11 +119,8 @@ def _with_concepts(
     model: DualEncoder, told_apart: torch.nn.Linear, names: Sequence[Sequence[str]]
 ) -> dict[str, Tensor]:
     """`model` gets to know them; returns the text features that their names have."""
-    flat = list(dict.fromkeys(n for of_one in names for n in of_one))
-    features = dict(
-        zip(flat, torch.randn(len(flat), 32, generator=torch.Generator().manual_seed(1)), strict=True)
-    )
-    add_concepts(model, 48, None, told_apart, coded(names, features, 48, seed=0))
+    features = _features(_names(names), 32)
+    add_concepts(model, 48, None, told_apart, coded(_names(names), features, _UNSEEN, 48, seed=0))
     return features
 
 
@@ -119,10 +170,11 @@ def test_pretrained_classes_alone_are_known_too() -> None:
     model = _model()
     width = model.image_tower.projection.project.in_features  # type: ignore[union-attr]
     classifier = torch.nn.Linear(width, 5)
-    names = [[f"class {k}"] for k in range(5)]
-    features = {name: torch.randn(32) for (name,) in names}
-    add_concepts(model, 32, classifier, no_discriminant(width), coded(names, features, 32, seed=0))
+    names = _names([[f"class {k}"] for k in range(5)])
+    features = _features(names, 32)
     pooled = 10 * torch.randn(40, width)
+    named = coded(names, features, classifier(pooled).softmax(-1), 32, seed=0)
+    add_concepts(model, 32, classifier, no_discriminant(width), named)
     meet = (
         model.image_tower.embed_pooled(pooled)[:, 16:]
         @ model.text_tower.embed_pooled(torch.stack([*features.values()]))[:, 16:].T
@@ -133,11 +185,11 @@ def test_pretrained_classes_alone_are_known_too() -> None:
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.eval().image_tower.embed_pooled(pooled), model.image_tower.embed_pooled(pooled))
     with pytest.raises(ConfigError, match="knows concepts already"):
-        add_concepts(model, 32, classifier, no_discriminant(width), coded(names, features, 32, seed=0))
+        add_concepts(model, 32, classifier, no_discriminant(width), named)
 
 
 def _image(name: str, concept: str, *captions: str) -> CaptionedImage:
-    texts = [Caption(caption, caption, (), concept) for caption in captions]
+    texts = [Caption(caption, captions[-1], (), concept) for caption in captions]
     return CaptionedImage(Path(name), "", {"az": texts[:1], "en": texts[1:]})
 
 
@@ -150,7 +202,7 @@ def test_images_that_share_a_caption_id_show_one_concept() -> None:
     ]
     learned = learned_concepts(images, [1, 2, 3])
     assert learned.of_row == {1: 0, 2: 1, 3: 0}
-    assert learned.names == [["it", "dog", "hound"], ["pişik", "cat"]]
+    assert learned.names == [{"it": "hound", "dog": "dog", "hound": "hound"}, {"pişik": "cat", "cat": "cat"}]
     with pytest.raises(ConfigError, match="no two of these 2 images do; leave it out"):
         learned_concepts(images, [1, 2])
 
@@ -169,9 +221,19 @@ def test_bad_class_names_are_refused_in_one_sentence(tmp_path: Path) -> None:
         pretrained_classifier("test_efficientet", "hub")
 
 
-def test_the_shipped_names_are_of_every_class() -> None:
-    path = Path(__file__).parent.parent / "lowclip_train/labels/imagenet1k.tsv"
-    assert all(len(of_class) >= 2 for of_class in read_class_names(path, 1000))
+def test_names_know_what_they_are_in_english(tmp_path: Path) -> None:
+    names = tmp_path / "names.tsv"
+    write_pairs(names, [Pair("0", "it", "az"), Pair("0", "dog", "en"), Pair("1", "pişik", "az")])
+    called = [{"it": "dog", "dog": "dog"}, {"pişik": "pişik"}]
+    assert read_class_names(names, 2) == called
+    assert read_words(names) == called
+
+
+def test_the_shipped_names_are_of_every_class_and_thing(tmp_path: Path) -> None:
+    lay_out_names(tmp_path)
+    classes, things = read_class_names(tmp_path / CLASS_NAMES, 1000), read_words(tmp_path / THING_NAMES)
+    assert all(len(names) >= 2 for names in classes) and len(things) == 590
+    assert all(english in names for names in (*classes, *things) for english in names.values())
 
 
 def test_sizes_that_mean_no_concepts_are_refused() -> None:

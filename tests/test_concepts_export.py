@@ -14,7 +14,8 @@ from lowclip_runtime.clip import LowClip
 from lowclip_runtime.preprocess import preprocess
 from lowclip_runtime.schema import to_dict
 from lowclip_train.checkpoint import load_checkpoint, save_checkpoint
-from lowclip_train.known_concepts import add_concepts, coded, discriminant
+from lowclip_train.concept_codes import ConceptNames, coded
+from lowclip_train.known_concepts import add_concepts, discriminant
 
 _CODE = 48  # with 24, two photos are as good for one name, to 0.002
 
@@ -36,7 +37,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         told_apart = discriminant(views, torch.arange(len(photos)), others)
         clip_tokens = _tokens(before.tokenizer_path, text)
         features = {c: model.text_tower.pool(*clip_tokens(c))[0] for c in CAPTIONS}
-    add_concepts(model, _CODE, None, told_apart, coded([[c] for c in CAPTIONS], features, _CODE, seed=0))
+    names = ConceptNames([{c: c} for c in CAPTIONS], [])
+    named = coded(names, features, torch.zeros(0, 0), _CODE, seed=0)
+    add_concepts(model, _CODE, None, told_apart, named)
     manifest = before.manifest
     lineage = {"datasets": {"noise": {"train/az": 14}}, "concepts": to_dict(model.config.concepts)}
     fields = {**vars(manifest), "schema_version": 5, "model": model.config, "lineage": lineage}

@@ -6,36 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import load_file, save_file
-from tiny_training import COLOURS, tiny_config
+from safetensors.torch import load_file
+from tiny_concepts import class_name, heads_config, with_concepts
+from tiny_training import COLOURS
 
 from lowclip_runtime.errors import ConfigError
-from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.concepts_config import ConceptsConfig
-from lowclip_train.config import Source, TextNoise, TrainConfig
-from lowclip_train.dataset import write_dataset
+from lowclip_train.config import TextNoise, TrainConfig
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.run import prepare_run
-from lowclip_train.schedule import Stage
 from lowclip_train.trainer import epoch_steps, train, train_step
-
-_HEADS = (Stage(train="heads", epochs=4, learning_rate_projection=0.01),)
 
 
 @pytest.fixture
 def parent(tmp_path: Path) -> TrainConfig:
-    """A config of heads alone that starts from a tiny trained checkpoint; its second branch is new."""
-    config = replace(tiny_config(tmp_path, epochs=1), distillation=None)
-    checkpoint = train(config, tmp_path / "first")
-    towers = replace(
-        config.towers,
-        checkpoint=str(checkpoint), image_weights="hub", text_encoder="", projection_hidden=8, image_frozen_stages=2,
-    )  # fmt: skip
-    schedule = replace(config.schedule, image_views=2)
-    text = load_checkpoint(checkpoint).manifest.text
-    return replace(config, towers=towers, schedule=schedule, stages=_HEADS, text=text)
+    return heads_config(tmp_path)
 
 
 def test_pooled_outputs_are_what_the_encoders_give(parent: TrainConfig, tmp_path: Path) -> None:
@@ -115,41 +101,8 @@ def test_retention_keeps_embeddings_near_the_start(parent: TrainConfig, tmp_path
     assert _moved(kept, tmp_path / "kept") < 0.5 * _moved(parent, tmp_path / "free")
 
 
-def _class_name(k: int) -> str:
-    words = [azerbaijani for azerbaijani, _ in COLOURS.values()]
-    return f"{words[k % 8]} {words[k // 8 % 8]}"
-
-
-def _with_concepts(config: TrainConfig, folder: Path) -> TrainConfig:
-    """Names of the classes that a random classifier of the tiny encoder has, and drawings of two vendors."""
-    from lowclip_train.encoders import timm
-
-    torch.manual_seed(3)
-    model = timm.create_model(config.towers.image_encoder)
-    save_file(model.state_dict(), folder / "weights.safetensors")
-    count = model.get_classifier().out_features
-    write_pairs(folder / "names.tsv", [Pair(str(k), _class_name(k), "az") for k in range(count)])
-    pairs = []
-    for number, (english, (azerbaijani, rgb)) in enumerate(COLOURS.items()):
-        for vendor, split in (("one", "train"), ("two", "train"), ("three", "val")):
-            name = f"{vendor}-{english}.png"
-            Image.new("RGB", (30, 30), tuple(c // 2 + len(vendor) for c in rgb)).save(
-                folder / "pictures" / name
-            )
-            pairs += [
-                Pair(name, english, "en", split, f"u{number}"),
-                Pair(name, azerbaijani, "az", split, f"u{number}"),
-            ]
-    write_dataset(folder / "drawings", "drawings", folder / "pictures", pairs)
-    concepts = ConceptsConfig(
-        dims=32, names=str(folder / "names.tsv"), image_weights=str(folder / "weights.safetensors")
-    )
-    drawings = Source(dataset=str(folder / "drawings"), concepts=True)
-    return replace(config, concepts=concepts, sources=(*config.sources, drawings))
-
-
 def test_concepts_are_found_by_name_before_any_training(parent: TrainConfig, tmp_path: Path) -> None:
-    run = prepare_run(_with_concepts(parent, tmp_path), tmp_path / "run")
+    run = prepare_run(with_concepts(parent, tmp_path), tmp_path / "run")
     count = pretrained_classifier("test_efficientnet", str(tmp_path / "weights.safetensors")).out_features
     sizes = run.model.config.concepts
     assert sizes and (sizes.pretrained, sizes.learned, sizes.dims) == (count, 8, 32)
@@ -165,7 +118,7 @@ def test_concepts_are_found_by_name_before_any_training(parent: TrainConfig, tmp
         told = run.model.text_tower.projection.concepts  # type: ignore[union-attr]
         names = told.names(torch.nn.functional.normalize(pooled - told.centre, dim=-1))
         other = told.names(torch.zeros(1, pooled.shape[1]))
-    of_classes = len({_class_name(k) for k in range(count)})
+    of_classes = len({class_name(k) for k in range(count)})
     assert names.argmax(1).tolist() == [of_classes + 2 * k + 1 for k in range(8)]  # after "red", and so on
     assert other.argmax(1).item() == sizes.names  # none
 
@@ -173,7 +126,7 @@ def test_concepts_are_found_by_name_before_any_training(parent: TrainConfig, tmp
 def test_a_run_with_concepts_is_resumed_as_it_was_and_trains_none_of_them(
     parent: TrainConfig, tmp_path: Path
 ) -> None:
-    config = _with_concepts(parent, tmp_path)
+    config = with_concepts(parent, tmp_path)
     config = replace(config, schedule=replace(parent.schedule, ema_decay=0.5))
     whole = train(config, tmp_path / "whole")
     train(config, tmp_path / "cut", max_steps=3)
@@ -188,7 +141,7 @@ def test_a_run_with_concepts_is_resumed_as_it_was_and_trains_none_of_them(
 
 
 def test_a_model_that_knows_concepts_keeps_its_encoders(parent: TrainConfig, tmp_path: Path) -> None:
-    config = _with_concepts(parent, tmp_path)
+    config = with_concepts(parent, tmp_path)
     checkpoint = train(config, tmp_path / "second")
     towers = replace(config.towers, checkpoint=str(checkpoint), dims=48)
     with pytest.raises(ConfigError, match="knows concepts by what its encoders give"):

@@ -1,0 +1,147 @@
+"""Codes of concepts and of their names: a few numbers in which an image meets the words for what it shows.
+
+With as many numbers as concepts each could have one of its own. In fewer, random codes are a little alike by chance,
+but none is much like another. Codes fitted to photos do not keep that up: they lose rare concepts to frequent ones.
+Two things are added where the image encoder was pretrained on classes:
+
+- Directions that what photos often show takes up, and that therefore say little, count less: codes are whitened, in
+  part, by those of photos.
+- A name of no class, of a drawing or of a thing, gets the mean of the classes whose names mean something like it: a
+  photo of a thing that was no class looks like some that were (ConSE, Norouzi et al. 2014, arXiv 1312.5650, from the
+  text's side).
+
+MEASURED with the towers of the shipped model and 96 numbers, as mean average precision of nouns of captions over the
+964 photos of Flickr8k's val split: of 218 nouns that name classes 0.169 with random codes and 0.194 with these, of 114
+known from drawings alone 0.093 and 0.117, of 281 known by no image 0.065 and 0.068; the model's own dims alone give
+0.082, 0.107 and 0.065. Of features made up as those of ten photos each of a hundred classes, the best ten by a class's
+name are right in 0.87 and 0.94; with codes fitted to photos by singular value decomposition, in 0.35.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_WHITENING = 0.5  # 0 none, 1 all of it
+_TEMPERATURE = 0.08  # of cosines between names
+
+
+Called = Mapping[str, str]  # names of one thing → each in English, itself where that is not known
+
+
+@dataclass(frozen=True)
+class ConceptNames:
+    """What concepts, and other things, are called.
+
+    Attributes:
+        concepts: of the pretrained classes first, then of training images.
+        others: things that are none of them.
+    """
+
+    concepts: Sequence[Called]
+    others: Sequence[Called]
+
+    def all(self) -> list[str]:
+        """Each name once."""
+        return list(dict.fromkeys(name for thing in (*self.concepts, *self.others) for name in thing))
+
+    def english(self) -> dict[str, list[str]]:
+        """Of each name, the English ones of all that are called so."""
+        found: dict[str, dict[str, None]] = {}
+        for thing in (*self.concepts, *self.others):
+            for name, english in thing.items():
+                found.setdefault(name, {})[english] = None
+        return {name: list(some) for name, some in found.items()}
+
+
+@dataclass(frozen=True)
+class NamedConcepts:
+    """U names, of K concepts and of other things, and the codes of all.
+
+    Attributes:
+        features: (U, C), what the text encoder makes of each name.
+        concept_codes: (K, dims), those of concepts of training images of unit norm, the others of such a mean norm.
+        name_codes: (U, dims), unit norm.
+    """
+
+    features: Tensor
+    concept_codes: Tensor
+    name_codes: Tensor
+
+
+@torch.no_grad()
+def coded(
+    names: ConceptNames, features: Mapping[str, Tensor], seen: Tensor, dims: int, seed: int
+) -> NamedConcepts:
+    """Codes of concepts and names.
+
+    Args:
+        features: the text encoder's, (C,) a name.
+        seen: (M, P), how probable each of the first P concepts, the pretrained classes, is in photos; P may be 0.
+    """
+    row = {name: number for number, name in enumerate(names.all())}
+    has = torch.zeros(len(names.concepts), len(row))  # (K, U)
+    for number, concept in enumerate(names.concepts):
+        has[number, [row[name] for name in concept]] = 1.0
+    vectors = torch.stack([features[name] for name in row])
+    of_concepts, of_names = _random_codes(has, dims, seed)
+    classes = seen.shape[1]
+    if not classes:
+        return NamedConcepts(vectors, of_concepts, of_names)
+    related = F.normalize(_likeness(names, vectors, classes) @ of_concepts[:classes], dim=1)
+    of_names += related * ~has[:classes].any(0)[:, None]
+    whitening = _whitening(F.normalize(seen.sqrt() @ of_concepts[:classes], dim=1))
+    of_names = F.normalize(of_names @ whitening, dim=1)
+    of_classes = of_concepts[:classes] @ whitening
+    of_classes /= of_classes.norm(dim=1).mean()
+    return NamedConcepts(vectors, torch.cat([of_classes, _means(has, of_names)[classes:]]), of_names)
+
+
+def _random_codes(has: Tensor, dims: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Of concepts (K, dims), of which those that share a name are alike, and of names (U, dims); unit norm.
+
+    Each name has a random direction, a concept the mean of its names', and a name at last that of its concepts; one of
+    no concept has zeros.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    directions = F.normalize(torch.randn(has.shape[1], dims, generator=generator), dim=1)
+    of_concepts = _means(has, directions)
+    return of_concepts, F.normalize(has.T @ of_concepts, dim=1)
+
+
+def _means(has: Tensor, of_names: Tensor) -> Tensor:
+    """(K, U) and (U, dims) → (K, dims), unit norm; a name of n concepts counts 1 / sqrt(n)."""
+    return F.normalize((has / has.sum(0).clamp(min=1).sqrt()) @ of_names, dim=1)
+
+
+def _likeness(names: ConceptNames, vectors: Tensor, classes: int) -> Tensor:
+    """How much the name of a thing means the same as those of each pretrained class: (U, P), rows add up to 1.
+
+    That is judged by English names, which the text encoder knows best: MEASURED, classes that were found by all names
+    instead gave 0.79 of the mean average precision of nouns.
+    """
+    of_name = dict(zip(names.all(), F.normalize(vectors - vectors.mean(0), dim=1), strict=True))
+
+    def meaning(english: Iterable[str]) -> Tensor:
+        return F.normalize(torch.stack([of_name[one] for one in english]).mean(0), dim=0)
+
+    english = names.english()
+    of_names = torch.stack([meaning(english[name]) for name in of_name])  # (U, C)
+    of_classes = torch.stack([meaning(dict.fromkeys(thing.values())) for thing in names.concepts[:classes]])
+    likeness: Tensor = (of_names @ of_classes.T / _TEMPERATURE).softmax(1)
+    return likeness
+
+
+def _whitening(of_photos: Tensor) -> Tensor:
+    """Symmetric (dims, dims): codes of photos (M, dims), times it, are as large in all directions, in part.
+
+    What all photos have in common counts less too: centred codes give 0.97 of the mean average precision of nouns, and
+    where there are fewer classes than numbers only what tells them apart would.
+    """
+    moments = of_photos.T @ of_photos / len(of_photos)
+    moments /= moments.diagonal().mean()
+    values, directions = torch.linalg.eigh((1 - _WHITENING) * torch.eye(len(moments)) + _WHITENING * moments)
+    whitening: Tensor = (directions * values.rsqrt()) @ directions.T
+    return whitening
