@@ -183,8 +183,9 @@ for line in sys.stdin:
         os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with open(out + ".errors") as file:
-        print(json.dumps({"status": status, "errors": file.read()}), flush=True)
-    os.remove(out + ".errors")
+        errors = file.read()
+    os.remove(out + ".errors")  # before the answer, after which the folder is looked at
+    print(json.dumps({"status": status, "errors": errors}), flush=True)
 """
 
 
