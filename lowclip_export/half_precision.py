@@ -31,7 +31,7 @@ def half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _cut_behind(graph: onnx.GraphProto, name: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """End the graph in the tensor `name`; returns what came after it, and the constants of that alone."""
+    """End the graph in the tensor `name`; returns what came after it, and constants of its own for that."""
     tail, computed = [], {name}
     for node in graph.node:
         if computed & set(node.input):
@@ -39,9 +39,16 @@ def _cut_behind(graph: onnx.GraphProto, name: str) -> tuple[list[onnx.NodeProto]
             computed |= set(node.output)
     for node in tail:
         graph.node.remove(node)
-    used = {one for node in tail for one in node.input} - {one for node in graph.node for one in node.input}
-    constants = [tensor for tensor in graph.initializer if tensor.name in used]
-    for tensor in constants:
+    read_there = {read for node in tail for read in node.input}
+    constants = [copy.deepcopy(tensor) for tensor in graph.initializer if tensor.name in read_there]
+    left = {read for node in graph.node for read in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in left]:
         graph.initializer.remove(tensor)
+    # renamed, as some are read on both sides and will be of another precision here than there
+    renamed = {tensor.name: f"{tensor.name}/float" for tensor in constants}
+    for node in tail:
+        node.input[:] = [renamed.get(read, read) for read in node.input]
+    for tensor in constants:
+        tensor.name = renamed[tensor.name]
     graph.output[0].name = name
     return tail, constants

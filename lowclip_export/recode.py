@@ -148,6 +148,10 @@ def _sizes(manifest: BundleManifest, config: TrainConfig) -> ConceptSizes:
         raise ConfigError(
             f"{whose} knows no concepts, so there is nothing to name anew; train a run that does"
         )
+    if "dims_before_truncation" in manifest.lineage:
+        raise ConfigError(
+            "the bundle was exported with --dims, which cut off its concepts; name the whole one anew"
+        )
     sizes = ConceptSizes(**known)
     if sizes.dims != config.concepts.dims:
         raise ConfigError(
@@ -163,7 +167,7 @@ def _seen(graph: onnx.ModelProto, photos: Sequence[Path], manifest: BundleManife
     starts = tqdm(range(0, len(photos), _BATCH), "photos", unit="batch", mininterval=5, disable=None)
     feeds = ({"pixel_values": preprocess(photos[i : i + _BATCH], manifest.preprocess)} for i in starts)
     found = np.concatenate([rows[:, :classes] for (rows,) in run_graph(graph, feeds, [logits])])
-    return torch.from_numpy(found).softmax(-1)
+    return torch.from_numpy(found.astype(np.float32)).softmax(-1)
 
 
 def _features(graph: onnx.ModelProto, tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, Tensor]:
@@ -179,7 +183,7 @@ def _features(graph: onnx.ModelProto, tokenizer: Tokenizer, texts: Sequence[str]
         for batch in some
     )  # fmt: skip
     for batch, (rows,) in zip(some, run_graph(graph, feeds, [pooled]), strict=True):
-        found.update(zip(batch, torch.from_numpy(rows), strict=True))
+        found.update(zip(batch, torch.from_numpy(rows.astype(np.float32)), strict=True))
     return found
 
 
@@ -196,7 +200,9 @@ def _with_weights(graph: onnx.ModelProto, weights: Mapping[str, Tensor]) -> onnx
         full, value = f"{_PROJECTION}.{name}", tensor.detach().numpy()
         old = edit.value(f"{full}/int8")
         if old is None:
-            edit.constant(full, value)
+            as_it_was = edit.value(full)
+            assert as_it_was is not None, "_sizes has looked that the bundle knows concepts"
+            edit.constant(full, value.astype(as_it_was.dtype))
             continue
         by_token = (
             edit.value(f"{full}/zero_point") is not None

@@ -46,7 +46,7 @@ def _embeddings(bundle: Path) -> tuple[np.ndarray, np.ndarray]:
     return clip.embed_images(sorted((bundle.parent / "pictures").glob("one-*.png"))), clip.embed_texts(_TEXTS)
 
 
-@pytest.mark.parametrize(("quantize", "large"), [("none", None), ("int8", None), ("int8", 0)])
+@pytest.mark.parametrize(("quantize", "large"), [("none", None), ("fp16", None), ("int8", None), ("int8", 0)])
 def test_the_same_names_get_the_codes_that_they_had(
     work: tuple[Path, TrainConfig], monkeypatch: pytest.MonkeyPatch, quantize: Quantize, large: int | None
 ) -> None:
@@ -60,7 +60,7 @@ def test_the_same_names_get_the_codes_that_they_had(
     again = folder / f"again-{quantize}-{large}"
     recode(source, again, config)
     for before, after in zip(_embeddings(source), _embeddings(again), strict=True):
-        assert (before * after).sum(1).min() > (0.9999 if quantize == "none" else 0.98)
+        assert (before * after).sum(1).min() > {"none": 0.9999, "fp16": 0.999, "int8": 0.98}[quantize]
     verify_bundle(again)
 
 
@@ -107,6 +107,9 @@ def test_what_cannot_be_named_anew_is_refused(work: tuple[Path, TrainConfig], tm
         recode(source, tmp_path / "out", replace(config, concepts=None, sources=config.sources[:1]))
     with pytest.raises(ConfigError, match=f"have {CODE_DIMS} dims and those of the config 16"):
         recode(source, tmp_path / "out", replace(config, concepts=replace(config.concepts, dims=16)))
+    export(folder / "run/checkpoint", tmp_path / "cut", ExportOptions(quantize="none", dims=16))
+    with pytest.raises(ConfigError, match="exported with --dims, which cut off its concepts"):
+        recode(tmp_path / "cut", tmp_path / "out", config)
     other = replace(config.sources[1], dataset=config.sources[0].dataset)
     with pytest.raises(ConfigError, match="leave it out"):
         recode(source, tmp_path / "out", replace(config, sources=(config.sources[0], other)))
