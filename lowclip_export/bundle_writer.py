@@ -94,12 +94,16 @@ def write_bundle(
 
 
 def rewrite_bundle(
-    source: Path, out: Path, image: onnx.ModelProto, text: onnx.ModelProto, *, overwrite: bool, **changed: Any
+    source: Path,
+    out: Path,
+    image: onnx.ModelProto,
+    text: onnx.ModelProto,
+    *,
+    lineage: dict[str, Any],
+    evaluation: dict[str, Any],
+    overwrite: bool = False,
 ) -> BundleManifest:
     """Write the bundle `source` with other graphs of the same towers to `out`.
-
-    Args:
-        changed: fields of the manifest.
 
     Raises:
         InputError: `out` exists and may not be replaced.
@@ -116,7 +120,8 @@ def rewrite_bundle(
             folder, before.image_tower.file, before.text_tower.file, before.preprocess, before.text,
             before.image_tower.precision,
         )  # fmt: skip
-        return _with_manifest(folder, replace(before, created=_today(), golden=golden, **changed))
+        manifest = replace(before, created=_today(), golden=golden, lineage=lineage, evaluation=evaluation)
+        return _with_manifest(folder, manifest)
 
 
 def _with_manifest(folder: Path, manifest: BundleManifest) -> BundleManifest:

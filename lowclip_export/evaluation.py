@@ -132,6 +132,11 @@ def _recall_at_10(metrics: dict[str, Any]) -> float:
     return float(metrics["text_to_image"]["R@10"])
 
 
+def retrieval_name(pairs: Path, split: str | None) -> str:
+    """What the manifest calls retrieval on the `split`, or all, of a file of pairs."""
+    return pairs.parent.name + (f" {split}" if split else "")
+
+
 def existing_images(pairs: Sequence[Pair], images: Path) -> list[Path]:
     """The files of the gallery, in its order.
 

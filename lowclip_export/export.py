@@ -10,7 +10,7 @@ from lowclip_export.auto import Drop
 from lowclip_export.bundle_writer import refuse_to_replace, write_bundle
 from lowclip_export.calibration import Samples, made_up_samples, read_samples
 from lowclip_export.dims import with_first_dims
-from lowclip_export.evaluation import RetrievalTest, existing_images
+from lowclip_export.evaluation import RetrievalTest, existing_images, retrieval_name
 from lowclip_export.recipe import Operators, Quantize
 from lowclip_export.stages import ExportedTower
 from lowclip_export.tower import FloatTower, float_image_tower, float_text_tower, quantized_tower
@@ -182,8 +182,7 @@ def _evaluation(
     for lang, one in result.items():
         if lang != "parity":
             say(f"evaluation, {lang}, gallery {one['gallery']}: text → image R@10 {_recall(one)}")
-    name = options.eval_pairs.parent.name + (f" {options.eval_split}" if options.eval_split else "")
-    return {name: result}
+    return {retrieval_name(options.eval_pairs, options.eval_split): result}
 
 
 def _recall(one: dict[str, Any]) -> str:

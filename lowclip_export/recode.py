@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lowclip_export.bundle_writer import refuse_to_replace, rewrite_bundle
-from lowclip_export.evaluation import RetrievalPairs
+from lowclip_export.evaluation import RetrievalPairs, retrieval_name
 from lowclip_export.onnx_edit import GraphEdit, consumers, run_graph
 from lowclip_export.quantization_math import quantize_symmetric, symmetric_scale
 from lowclip_export.recipe import FULL_RANGE
@@ -35,6 +35,7 @@ from lowclip_runtime.schema import to_dict
 from lowclip_runtime.stream import batches
 from lowclip_runtime.text import Tokenizer, pad
 from lowclip_train.concept_codes import coded
+from lowclip_train.concept_names import learned_concepts
 from lowclip_train.concepts import ConceptSizes
 from lowclip_train.config import TrainConfig, load_config
 from lowclip_train.dataset import read_dataset
@@ -76,11 +77,6 @@ class Retrieval:
     images: Path
     split: str | None = None
 
-    @property
-    def name(self) -> str:
-        """As `lowclip-export` calls it in the manifest."""
-        return self.pairs.parent.name + (f" {self.split}" if self.split else "")
-
 
 def recode(
     bundle: Path, out: Path, config: TrainConfig, test: Retrieval | None = None, *, overwrite: bool = False
@@ -99,7 +95,9 @@ def recode(
     tokenizer = Tokenizer(bundle / TOKENIZER_NAME, before.text)
     training = training_images([read_dataset(source.dataset) for source in config.sources], tokenizer)
     assert config.concepts is not None, "its sizes were compared"
-    names = all_names(config, config.concepts, training, sizes.pretrained, tokenizer)
+    shown = training.rows(config, concepts=True)
+    learned = learned_concepts(training.images, shown).names if shown else []
+    names = all_names(config.concepts, learned, sizes.pretrained, tokenizer)
     if len(names.concepts) != sizes.pretrained + sizes.learned:
         raise ConfigError(
             f"{bundle} knows {sizes.pretrained + sizes.learned:,} concepts and the config names "
@@ -133,12 +131,13 @@ def _measured(
         read_pairs(test.pairs, split=test.split), test.images, before.preprocess, tokenizer
     )
     metrics = pairs.metrics(pairs.embed_images(image), pairs.embed_texts(text))
-    known = before.evaluation.get(test.name, {})
+    name = retrieval_name(test.pairs, test.split)
+    known = before.evaluation.get(name, {})
     result = {}
     for lang, sizes in pairs.sizes().items():
         then = known.get(lang or "all", {}).get("before")
         result[lang or "all"] = {**sizes, **({"before": then} if then else {}), "after": metrics[lang]}
-    return {test.name: result}
+    return {name: result}
 
 
 def _sizes(manifest: BundleManifest, config: TrainConfig) -> ConceptSizes:

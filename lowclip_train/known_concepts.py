@@ -4,7 +4,7 @@ Nothing is trained: images are told apart by linear discriminant analysis, class
 that it left, and names are what the frozen text encoder makes of them. So the encoders must stay as they are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +14,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lowclip_runtime.errors import ConfigError, DatasetError
-from lowclip_runtime.pairs import read_pairs
+from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.captions import CaptionedImage
-from lowclip_train.concept_codes import Called, ConceptNames, NamedConcepts, coded
+from lowclip_train.concept_codes import NamedConcepts, coded
+from lowclip_train.concept_names import (
+    Called,
+    ConceptNames,
+    concept_names,
+    learned_concepts,
+    read_class_names,
+    read_words,
+)
 from lowclip_train.concepts import ConceptProjection, ConceptSizes, ImageConcepts, TextConcepts
 from lowclip_train.concepts_config import ConceptsConfig
 from lowclip_train.config import TrainConfig
@@ -35,19 +42,6 @@ _SURENESS = 0.1  # of the logits: they find 0.840 at 0.2, 0.869 at 0.1
 # 0.6 cost 0.7 and 2.0 points, while inflected names ("pandalar") still reach 0.89
 _LEAST_LIKENESS = 0.8
 _TEMPERATURE = 0.03
-
-
-@dataclass(frozen=True)
-class LearnedConcepts:
-    """Concepts that images of a run show.
-
-    Attributes:
-        of_row: the concept of each such image, by its row.
-        names: of each concept, its captions that name one thing.
-    """
-
-    of_row: Mapping[int, int]
-    names: list[Called]
 
 
 @dataclass(frozen=True)
@@ -91,12 +85,13 @@ def know_concepts(
         before = pretrained(concepts.image_weights)
         classifier = followed(classifier, _floats(inputs.pooled[before.rows, 0]), before.features)
         seen = classifier(photos).softmax(-1)
-    told_apart = no_discriminant(inputs.pooled.shape[-1])
+    told_apart, called = no_discriminant(inputs.pooled.shape[-1]), list[Called]()
     if rows := training.rows(config, concepts=True):
         learned = learned_concepts(training.images, rows)
         numbers = torch.tensor([learned.of_row[row] for row in rows])
         told_apart = discriminant(_floats(inputs.pooled[rows]), numbers, photos)
-    names = all_names(config, concepts, training, seen.shape[1], tokenizer)
+        called = learned.names
+    names = all_names(concepts, called, seen.shape[1], tokenizer)
     texts = names.all()
     vectors = pool_texts(model.text_tower, tokenizer, texts, folder).astype(np.float32)
     features = dict(zip(texts, torch.from_numpy(vectors), strict=True))
@@ -104,39 +99,21 @@ def know_concepts(
     add_concepts(model, concepts.dims, classifier, told_apart, named)
 
 
+def _floats(pooled: NDArray[np.float16]) -> Tensor:
+    return torch.from_numpy(pooled.astype(np.float32))
+
+
 def all_names(
-    config: TrainConfig,
-    concepts: ConceptsConfig,
-    training: TrainingImages,
-    class_count: int,
-    tokenizer: Tokenizer,
+    concepts: ConceptsConfig, learned: Sequence[Called], class_count: int, tokenizer: Tokenizer
 ) -> ConceptNames:
-    """Names of the classes, of what the training images show, and of other things, as the config says.
+    """Names of the pretrained classes, of the concepts of training images, and of other things, as the config says.
 
     Raises:
         LowClipError: the names cannot be had.
     """
-    called = read_class_names(concepts.names, class_count) if concepts.names else []
-    if rows := training.rows(config, concepts=True):
-        called = [*called, *learned_concepts(training.images, rows).names]
-    return concept_names(called, read_words(concepts.words) if concepts.words else [], tokenizer)
-
-
-def concept_names(called: Sequence[Called], words: Sequence[Called], tokenizer: Tokenizer) -> ConceptNames:
-    """Names of concepts and of other things.
-
-    Those that the tokenizer makes one, such as names that differ in capitals, are one.
-    """
-    flat = list(dict.fromkeys(name for thing in (*called, *words) for name in thing))
-    ids = [tuple(one) for one in tokenizer.token_ids(flat)]
-    of_ids = dict(zip(reversed(ids), reversed(flat), strict=True))
-    canonical = {name: of_ids[one] for name, one in zip(flat, ids, strict=True)}
-    made_one = [{canonical[n]: canonical[e] for n, e in thing.items()} for thing in (*called, *words)]
-    return ConceptNames(made_one[: len(called)], made_one[len(called) :])
-
-
-def _floats(pooled: NDArray[np.float16]) -> Tensor:
-    return torch.from_numpy(pooled.astype(np.float32))
+    classes = read_class_names(concepts.names, class_count) if concepts.names else []
+    words = read_words(concepts.words) if concepts.words else []
+    return concept_names([*classes, *learned], words, tokenizer)
 
 
 @torch.no_grad()
@@ -222,80 +199,6 @@ def no_discriminant(width: int) -> nn.Linear:
     layer = nn.Linear(width, 1)
     _set(layer, torch.zeros(1, width))
     return layer
-
-
-def learned_concepts(images: Sequence[CaptionedImage], rows: Sequence[int]) -> LearnedConcepts:
-    """Concepts of the images of these rows: those whose captions share a `caption_id` show the same.
-
-    A caption with a comma lists several things and is no name, if there are others.
-
-    Raises:
-        ConfigError: no two of them do.
-    """
-    numbers: dict[str, int] = {}
-    captions: list[dict[str, str]] = []
-    of_row = {}
-    for row in rows:
-        all_langs = [c for of_lang in images[row].captions.values() for c in of_lang]
-        concept = numbers.setdefault(all_langs[0].caption_id or all_langs[0].text, len(numbers))
-        if concept == len(captions):
-            captions.append({})
-        captions[concept] |= {c.text: c.teacher_text for c in all_langs}
-        of_row[row] = concept
-    if len(captions) == len(rows):
-        raise ConfigError(
-            "sources.concepts is for images that show the same things and say so by the caption_id of their captions, "
-            f"but no two of these {len(rows)} images do; leave it out"
-        )
-    return LearnedConcepts(of_row, [_without_lists(of_concept) for of_concept in captions])
-
-
-def _without_lists(captions: Called) -> Called:
-    names = {name: english for name, english in captions.items() if "," not in name and "," not in english}
-    return names or captions
-
-
-def read_class_names(path: str | Path, class_count: int) -> list[Called]:
-    """Names of each class from a pairs file whose `image` is the number of a class, from 0.
-
-    Raises:
-        DatasetError: not such a file.
-        ConfigError: it does not name every class of the classifier, or names others.
-    """
-    called = _called(path)
-    for number in called:
-        if not (number.isdecimal() and int(number) < class_count):
-            raise DatasetError(
-                f"{path}: image must be the number of a class, 0 to {class_count - 1}, not {number!r}"
-            )
-    of_number = {int(number): names for number, names in called.items()}
-    unnamed = [k for k in range(class_count) if k not in of_number]
-    if unnamed:
-        raise ConfigError(
-            f"{path} names {class_count - len(unnamed)} of the classifier's {class_count} classes; "
-            f"the first without a name is {unnamed[0]}"
-        )
-    return [of_number[k] for k in range(class_count)]
-
-
-def read_words(path: str | Path) -> list[Called]:
-    """Names of things from a pairs file; rows with the same `image`, which is no file here, name the same.
-
-    Raises:
-        DatasetError: not such a file.
-    """
-    return list(_called(path).values())
-
-
-def _called(path: str | Path) -> dict[str, Called]:
-    """By the column `image`."""
-    pairs = read_pairs(path)
-    english = {pair.image: pair.caption for pair in reversed(pairs) if pair.lang == "en"}
-    called: dict[str, dict[str, str]] = {}
-    for pair in pairs:
-        in_english = pair.caption if pair.lang == "en" else english.get(pair.image, pair.caption)
-        called.setdefault(pair.image, {}).setdefault(pair.caption, in_english)
-    return dict(called)
 
 
 @torch.no_grad()

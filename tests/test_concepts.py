@@ -10,16 +10,14 @@ from torch import Tensor
 from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.captions import Caption, CaptionedImage
-from lowclip_train.concept_codes import ConceptNames, coded
+from lowclip_train.concept_codes import coded
+from lowclip_train.concept_names import ConceptNames, learned_concepts, read_class_names, read_words
 from lowclip_train.concepts import ConceptSizes, ImageConcepts
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.known_concepts import (
     add_concepts,
     discriminant,
-    learned_concepts,
     no_discriminant,
-    read_class_names,
-    read_words,
 )
 from lowclip_train.model import DualEncoder, ModelConfig
 from lowclip_train.shipped_recipe import CLASS_NAMES, THING_NAMES, lay_out_names
@@ -203,6 +201,13 @@ def test_images_that_share_a_caption_id_show_one_concept() -> None:
     learned = learned_concepts(images, [1, 2, 3])
     assert learned.of_row == {1: 0, 2: 1, 3: 0}
     assert learned.names == [{"it": "hound", "dog": "dog", "hound": "hound"}, {"pişik": "cat", "cat": "cat"}]
+    listed = [
+        _image("one/dog.png", "u1", "it, heyvan", "dog"),
+        _image("two/dog.png", "u1", "it", "dog, hound"),
+    ]
+    assert learned_concepts(listed, [0, 1]).names == [
+        {"dog": "dog", "it": "it"}
+    ]  # what lists things is no name
     with pytest.raises(ConfigError, match="no two of these 2 images do; leave it out"):
         learned_concepts(images, [1, 2])
 

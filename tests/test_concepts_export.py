@@ -14,7 +14,8 @@ from lowclip_runtime.clip import LowClip
 from lowclip_runtime.preprocess import preprocess
 from lowclip_runtime.schema import to_dict
 from lowclip_train.checkpoint import load_checkpoint, save_checkpoint
-from lowclip_train.concept_codes import ConceptNames, coded
+from lowclip_train.concept_codes import coded
+from lowclip_train.concept_names import ConceptNames
 from lowclip_train.known_concepts import add_concepts, discriminant
 
 _CODE = 48  # with 24, two photos are as good for one name, to 0.002

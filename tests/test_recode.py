@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import numpy_helper
 from tiny_concepts import CODE_DIMS, heads_config, with_concepts
 from tiny_training import COLOURS
 
 from lowclip_export.export import ExportOptions, export
 from lowclip_export.recipe import Quantize
-from lowclip_export.recode import Retrieval, recode
+from lowclip_export.recode import Retrieval, main, recode
 from lowclip_runtime.bundle import read_manifest
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ConfigError, InputError
@@ -95,6 +96,47 @@ def test_a_new_word_is_known_and_all_else_is_as_it_was(
         )
         differ = [name for name in others if not np.array_equal(values[name], others[name])]
         assert differ and all(".concepts." in name for name in differ)
+
+
+def test_the_command_needs_no_checkpoint(work: tuple[Path, TrainConfig], tmp_path: Path) -> None:
+    """What only the checkpoint that the run started from could say is not asked."""
+    folder, config = work
+    assert config.concepts
+    (tmp_path / "config.toml").write_text(
+        f"""
+name = "tiny"
+licence = "Apache-2.0"
+[towers]
+checkpoint = "nowhere"
+image_frozen_stages = 2
+[[sources]]
+dataset = "{config.sources[0].dataset}"
+[[sources]]
+dataset = "{config.sources[1].dataset}"
+concepts = true
+[concepts]
+dims = {CODE_DIMS}
+names = "{config.concepts.names}"
+image_weights = "{config.concepts.image_weights}"
+[[stages]]
+train = "heads"
+epochs = 1
+[schedule]
+image_views = 2
+""",
+        "utf-8",
+    )
+    arguments = [
+        str(_bundle(folder, "none")),
+        str(tmp_path / "out"),
+        "--config",
+        str(tmp_path / "config.toml"),
+    ]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'out'}\n"), result.output
+    assert verify_bundle(tmp_path / "out")
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 1 and "exists already" in again.stderr
 
 
 def test_what_cannot_be_named_anew_is_refused(work: tuple[Path, TrainConfig], tmp_path: Path) -> None:
