@@ -7,7 +7,6 @@ calls `preprocess`. Which model wants what is `spec.py`.
 
 import io
 import os
-import struct
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -27,11 +26,6 @@ ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image 
 # Where Pillow itself refuses to open (twice its bomb warning): 179 megapixels are 537 MB once decoded to RGB.
 MAX_PIXELS = 178_956_970
 _JPEG_FORMATS = ("JPEG", "MPO")  # phones write several JPEG pictures into one file, the first is the photo
-# What Pillow's decoders raise for damaged files, each its own
-_DECODER_ERRORS = (
-    OSError, ValueError, SyntaxError, EOFError, MemoryError, KeyError, TypeError, IndexError, OverflowError,
-    struct.error, Image.DecompressionBombError,
-)  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -109,7 +103,7 @@ def decode(
             return upright
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
-    except _DECODER_ERRORS as error:
+    except Exception as error:  # each of Pillow's decoders raises what it likes for a damaged file
         raise ImageError(f"{name}: {_reason(error)}") from error
 
 
@@ -195,7 +189,7 @@ def _orientation(image: Image.Image) -> int:
     """
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except _DECODER_ERRORS:
+    except Exception:  # as above
         return 1
     return value if isinstance(value, int) else 1
 

@@ -1,5 +1,6 @@
 """Decoding the pictures that people really have, and refusing by name and reason what is none."""
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 from tiny_pictures import BLUE, GREEN, RED, SQUASH, WHITE, encoded, halves, smooth_photo
 
 from lowclip_runtime.errors import ImageError
+from lowclip_runtime.photo_facts import content_facts
 from lowclip_runtime.preprocess import decode
 
 # what EXIF 2.32 (4.6.4) says of the first row and the first column as stored
@@ -173,6 +175,16 @@ def test_truncated_open_image_is_an_image_error() -> None:
         pytest.raises(ImageError, match="PIL image"),
     ):
         decode(opened, SQUASH)
+
+
+@pytest.mark.parametrize("format", ["AVIF", "BMP", "DDS", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP"])
+def test_a_file_with_a_damaged_byte_is_read_or_refused(format: str) -> None:
+    data = encoded(smooth_photo(48, 32), format)
+    for place in range(min(len(data), 400)):
+        damaged = data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+        content_facts(io.BytesIO(damaged))
+        with contextlib.suppress(ImageError):
+            decode(damaged, SQUASH)
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,7 @@ BAD: dict[str, tuple[Bad, str]] = {
     "truncated png": (_file(".png", lambda data: data[: len(data) // 2], "PNG"), "truncated"),
     "truncated webp": (_file(".webp", lambda data: data[: len(data) // 2], "WEBP"), ""),
     "truncated gif": (_file(".gif", lambda data: data[: len(data) // 2], "GIF"), ""),
+    "damaged avif": (_file(".avif", lambda data: data[:81] + b"\0" + data[82:], "AVIF"), ""),
     "bad checksum": (_file(".png", lambda data: data[:30] + b"\0\0\0\0" + data[34:], "PNG"), ""),
     "header only": (_file(".jpg", lambda data: data[:20]), ""),
     "empty": (_file(".jpg", lambda data: b""), "not an image"),
