@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from lowclip_runtime.indexing import OnFailed, Progress
     from lowclip_runtime.preprocess import ImageInput
 
+_MORE = 1024  # rows
+
 __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_index"]
 
 
@@ -199,6 +201,8 @@ class Index:
         paths: list[str] = []
         embeddings = np.empty((len(self), self.manifest.dims), np.float32)  # (N, D)
         for row, point in enumerate(self._shard.scroll(with_embeddings=True)):
+            if row == len(embeddings):  # another thread adds photos
+                embeddings = np.concatenate([embeddings, np.empty((_MORE, self.manifest.dims), np.float32)])
             paths.append(PhotoRecord.from_payload(point.payload).absolute_path)
             embeddings[row] = point.embedding
         groups = near_groups(embeddings[: len(paths)], least_score)

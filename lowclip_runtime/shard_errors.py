@@ -17,10 +17,6 @@ _LEAST_FREE_BYTES = 64 << 20
 _FULL = "the disk of {index} is full; free some space and run the command again, what is indexed is kept"
 
 
-class ShardClosedError(IndexFileError):
-    """The shard was closed."""
-
-
 @contextlib.contextmanager
 def engine_errors(path: Path) -> Iterator[None]:
     """Turn what the engine of the shard at `path` raises into ours.
@@ -39,7 +35,7 @@ def engine_errors(path: Path) -> Iterator[None]:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         if "not initialized" in str(error):
-            raise ShardClosedError(f"{path.parent} is closed; open it again") from error
+            raise IndexFileError(f"{path.parent} is closed; open it again") from error
         raise IndexFileError(_sentence(path.parent, str(error))) from error
 
 

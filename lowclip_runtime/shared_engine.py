@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import qdrant_edge
 
-from lowclip_runtime.shard_errors import ShardClosedError, engine_errors
+from lowclip_runtime.shard_errors import engine_errors
 
 T = TypeVar("T")
 
@@ -30,7 +30,10 @@ class SharedEngine:
     def __init__(self, path: Path) -> None:
         self.writing = threading.RLock()
         self._path = path
-        self._reopening = threading.RLock()
+        self._closing = threading.RLock()  # held by the one thread that closes it
+        self._turn = threading.Condition()
+        self._asking = 0  # threads
+        self._is_closing = False
         with engine_errors(path):
             self._engine = load_engine(path)
 
@@ -38,17 +41,18 @@ class SharedEngine:
         """What the engine answers; who asks while it is reopened waits for that.
 
         Raises:
-            ShardClosedError: `close` was called.
+            IndexFileError: also where `close` was called.
         """
-        while True:
-            engine = self._engine
-            try:
-                with engine_errors(self._path):
-                    return question(engine)
-            except ShardClosedError:
-                with self._reopening:
-                    if self._engine is engine:
-                        raise
+        with self._turn:
+            self._turn.wait_for(lambda: not self._is_closing)
+            self._asking += 1
+        try:
+            with engine_errors(self._path):
+                return question(self._engine)
+        finally:
+            with self._turn:
+                self._asking -= 1
+                self._turn.notify_all()
 
     def update(self, operation: Any) -> None:
         """Change points, in turn with others who do."""
@@ -56,19 +60,33 @@ class SharedEngine:
             self.ask(lambda engine: engine.update(operation))
 
     def close(self) -> None:
-        """Write what is pending and close the engine for good."""
-        with self._reopening, engine_errors(self._path):
+        """Write what is pending and close the engine for good, once all have their answers."""
+        with self._alone(), engine_errors(self._path):
             self._engine.close()
 
     @contextlib.contextmanager
     def reopened(self, config: qdrant_edge.EdgeConfig | None = None) -> Iterator[None]:
         """Closed inside the block and opened at its end, whatever happens in it; `config` changes the settings."""
-        with self._reopening, engine_errors(self._path):
+        with self._alone(), engine_errors(self._path):
             self._engine.close()
             try:
                 yield
             finally:
                 self._engine = load_engine(self._path, config)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While nobody asks: the engine cannot be closed while it reads a page of points for another thread."""
+        with self._closing:
+            try:
+                with self._turn:
+                    self._is_closing = True
+                    self._turn.wait_for(lambda: not self._asking)
+                yield
+            finally:
+                with self._turn:
+                    self._is_closing = False
+                    self._turn.notify_all()
 
 
 def load_engine(path: Path, config: qdrant_edge.EdgeConfig | None = None) -> qdrant_edge.EdgeShard:

@@ -169,6 +169,28 @@ def test_a_shard_that_fails_to_close_is_let_go_all_the_same(
         assert len(again) == 40
 
 
+def test_it_is_compacted_and_closed_while_threads_read_all_of_it(path: Path) -> None:
+    def read(shard: Shard) -> list[int]:
+        counts = []
+        with contextlib.suppress(IndexFileError):  # it is closed
+            while not done.is_set():
+                counts.append(sum(1 for _ in shard.scroll(with_embeddings=True)))
+        return counts
+
+    with opened(path) as shard:
+        shard.upsert(points(3000))  # with fewer, the engine is hardly ever asked when it is closed
+    for _ in range(5):
+        done = threading.Event()
+        with ThreadPoolExecutor(2) as pool, opened(path) as shard:
+            reading = [pool.submit(read, shard) for _ in range(2)]
+            try:
+                shard.compact(DIMS, ["sha256"])
+                shard.close()
+            finally:
+                done.set()
+            assert {count for one in reading for count in one.result()} <= {3000}
+
+
 def test_threads_search_and_add_while_it_is_compacted_and_nothing_is_refused_or_lost(path: Path) -> None:
     def search(shard: Shard) -> int:
         asked = 0
