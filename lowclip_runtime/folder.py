@@ -103,6 +103,11 @@ def changes(listing: Listing, known: Mapping[str, tuple[int, int]]) -> Changes:
     return Changes(new, changed, sorted(gone), unchanged)
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a walk leaves it out: one of the names in the path begins with a dot."""
+    return "/." in f"/{path}"
+
+
 def printable(path: str | os.PathLike[str]) -> str:
     """The path as text that can be written anywhere: bytes that are not UTF-8 as `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -8,7 +8,7 @@ rerun goes on from there.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from lowclip_runtime.clip import BATCH_SIZE, LowClip
 from lowclip_runtime.errors import InputError
-from lowclip_runtime.folder import Changes, FoundFile, Listing, changes, gallery_root, walk
+from lowclip_runtime.folder import Changes, FoundFile, Listing, changes, gallery_root, is_hidden, walk
 from lowclip_runtime.index_report import IndexReport, Tally, report_of
+from lowclip_runtime.kept_facts import KeptFacts, UsersFacts
 from lowclip_runtime.known_contents import KnownContents
-from lowclip_runtime.photo_facts import ALBUM, OF_THE_FILE, Facts, place_facts
+from lowclip_runtime.photo_facts import ALBUM, Facts, place_facts
 from lowclip_runtime.photo_reader import AHEAD, ReadPhoto, read_photos
 from lowclip_runtime.photo_record import PhotoRecord, record_id
 from lowclip_runtime.points import Point
@@ -47,8 +48,8 @@ class _Outcome:
     """What becomes of one file.
 
     Attributes:
+        said: facts of the user.
         embedding: (D,), or None for the `reason`.
-        known_as: the id under which the index has this photo: its own, or that of the place it was moved from.
         is_unchanged: the index has this content at this place.
         is_copy: another photo that stays has this content.
     """
@@ -56,8 +57,8 @@ class _Outcome:
     file: FoundFile
     sha256: str = ""
     facts: Facts = field(default_factory=dict)
+    said: UsersFacts = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
-    known_as: str | None = None
     is_unchanged: bool = False
     is_copy: bool = False
     reason: str = ""
@@ -119,6 +120,7 @@ class _GalleryUpdate:
         self._changed = {file.path for file in plan.changed}
         self._changed_ids = {self._id(path) for path in self._changed}
         self._gone = {self._id(path) for path in plan.gone}
+        self._kept = KeptFacts(shard, sorted(self._changed_ids | self._gone))
         self._moved: set[str] = set()  # of the gone, those whose content was found elsewhere
         self._stays: set[str] = set()  # of the changed, those with their old content
         self._on_the_way: OrderedDict[str, Point] = OrderedDict()
@@ -146,15 +148,13 @@ class _GalleryUpdate:
 
     def _store(self, outcomes: list[_Outcome]) -> None:
         points, broken = [], []
-        before = self._shard.retrieve([one.known_as for one in outcomes if one.known_as is not None])
         for outcome in outcomes:
             path = outcome.file.path
             if outcome.embedding is None:
                 self.leave_out(path, outcome.reason)
                 broken += [self._id(path)] if path in self._changed else []
             else:
-                payload = self._payload(outcome, before.get(outcome.known_as or "", {}))
-                points.append(Point(self._id(path), payload, outcome.embedding))
+                points.append(Point(self._id(path), self._payload(outcome), outcome.embedding))
                 self._count(outcome)
         self._shard.upsert(points)
         self._shard.delete(broken)
@@ -194,23 +194,22 @@ class _GalleryUpdate:
         if photo.reason:
             return _Outcome(photo.file, reason=photo.reason)
         own = self._id(photo.file.path)
-        known_as = own if photo.file.path in self._changed else None
+        is_known = bool(photo.twins or self._contents.ids(photo.sha256, 1))
+        said = self._kept.take(own, photo.file.path, photo.sha256, is_known=is_known)
         if not photo.twins:
             first = self._on_the_way[photo.sha256]
             return _Outcome(
-                photo.file, photo.sha256, photo.facts, first.embedding, known_as, is_copy=first.id != own
+                photo.file, photo.sha256, photo.facts, said, first.embedding, is_copy=first.id != own
             )
         ids, embedding = [point.id for point in photo.twins], photo.twins[0].embedding
         if own in ids:
             self._stays.add(own)
-            return _Outcome(photo.file, photo.sha256, photo.facts, embedding, known_as, is_unchanged=True)
+            return _Outcome(photo.file, photo.sha256, photo.facts, said, embedding, is_unchanged=True)
         is_copy = any(one in self._moved or self._is_there(one) for one in ids)
         moved_from = next((one for one in ids if one in self._gone and one not in self._moved), None)
         if moved_from is not None:
             self._moved.add(moved_from)
-        return _Outcome(
-            photo.file, photo.sha256, photo.facts, embedding, moved_from or known_as, is_copy=is_copy
-        )
+        return _Outcome(photo.file, photo.sha256, photo.facts, said, embedding, is_copy=is_copy)
 
     def _is_there(self, one: str) -> bool:
         """Whether a photo of the index keeps its place and content, as far as is known by now."""
@@ -222,11 +221,9 @@ class _GalleryUpdate:
         ids = dict.fromkeys([*own, *self._contents.ids(sha256, _TWINS)])
         return [point for point in self._shard.fetch(list(ids)) if point.payload.get("sha256") == sha256]
 
-    def _payload(self, outcome: _Outcome, before: Mapping[str, Any]) -> dict[str, Any]:
-        """What is stored beside the embedding; `before` is what was stored of the photo, here or elsewhere."""
+    def _payload(self, outcome: _Outcome) -> dict[str, Any]:
         file = outcome.file
-        users = {k: v for k, v in PhotoRecord.facts_in(before).items() if k not in OF_THE_FILE}
-        facts = {**users, **place_facts(file.path), **outcome.facts}
+        facts = {**outcome.said, **place_facts(file.path), **outcome.facts}
         root = str(self._root)
         return PhotoRecord(
             root, file.path, file.size_bytes, file.mtime_ns, outcome.sha256, facts
@@ -245,10 +242,20 @@ def _known(shard: Shard, root: Path) -> tuple[dict[str, tuple[int, int]], KnownC
         contents.add(record.sha256, point.id)
         if record.absolute_path.startswith(prefix):
             seen = (record.size_bytes, record.mtime_ns)
-            # an index of before photos had albums: the file is looked at again, and only its payload written
-            old = ALBUM not in record.facts and "/" in record.path
-            known[record.absolute_path.removeprefix(prefix)] = _NEVER if old else seen
+            path = record.absolute_path.removeprefix(prefix)
+            if not is_hidden(path):  # a gallery of its own, which a walk from here does not see
+                known[path] = _NEVER if _lacks_albums(record, root, path) else seen
     return known, contents
+
+
+def _lacks_albums(record: PhotoRecord, root: Path, path: str) -> bool:
+    """Whether it was indexed before photos had albums, or as part of a gallery below `root`, which gave it fewer.
+
+    Its file is looked at again, and only its payload written.
+    """
+    if record.gallery == str(root) and ALBUM in record.facts:
+        return False
+    return not set(place_facts(path).get(ALBUM, ())) <= set(record.facts.get(ALBUM, ()))
 
 
 def _refuse_without_photos(root: Path, listing: Listing) -> None:

@@ -1,0 +1,112 @@
+"""Facts of users, where photos are renumbered, change places or are moved together; galleries in galleries."""
+
+from pathlib import Path
+
+import pytest
+from tiny_bundle import picture
+
+from lowclip_runtime import indexing
+from lowclip_runtime.clip import LowClip
+from lowclip_runtime.index import Index
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> Path:
+    """A gallery of four photos, 1.jpg to 4.jpg."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for number in range(1, 5):
+        picture((50 * number, 9, 9)).save(folder / f"{number}.jpg")
+    return folder
+
+
+def said(index: Index, value: str) -> list[str]:
+    """The names of the photos of which the user said so."""
+    return sorted(Path(hit.path).name for hit in index.search("göy", where={"who": value}))
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_renumbered_photos_keep_what_was_said_of_them(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(indexing, "STORE_BATCH", batch)  # each is stored before the next one is looked up
+    monkeypatch.setattr(indexing, "BATCH_SIZE", batch)
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / f"{number}.jpg"): {"who": f"w{number}"} for number in (1, 2, 4)})
+        for number in (4, 3, 2, 1):
+            (numbered / f"{number}.jpg").rename(numbered / f"{number + 1}.jpg")
+        index.add_folder(numbered)
+        assert [said(index, f"w{number}") for number in (1, 2, 4)] == [["2.jpg"], ["3.jpg"], ["5.jpg"]]
+        assert index.search("göy", where={"who": "w3"}) == []
+        assert sum(bool(hit.payload.get("who")) for hit in index.search("göy")) == 3
+
+
+def test_two_photos_that_change_places_change_facts(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / f"{number}.jpg"): {"who": f"w{number}"} for number in (1, 2)})
+        (numbered / "1.jpg").rename(numbered / "aside")
+        (numbered / "2.jpg").rename(numbered / "1.jpg")
+        (numbered / "aside").rename(numbered / "2.jpg")
+        index.add_folder(numbered)
+        assert (said(index, "w1"), said(index, "w2")) == (["2.jpg"], ["1.jpg"])
+
+
+def test_what_is_overwritten_with_another_photo_is_that_photo(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / "1.jpg"): {"who": "w1"}})
+        (numbered / "1.jpg").write_bytes((numbered / "2.jpg").read_bytes())
+        index.add_folder(numbered)
+        assert said(index, "w1") == []
+
+
+def test_photos_of_one_content_keep_their_facts_by_their_names(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        for name in "abc":
+            (numbered / "sub" / f"{name}.jpg").write_bytes((numbered / "1.jpg").read_bytes())
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / "sub" / f"{name}.jpg"): {"who": name} for name in "abc"})
+        (numbered / "sub").rename(numbered / "moved")
+        index.add_folder(numbered)
+        assert [said(index, name) for name in "abc"] == [["a.jpg"], ["b.jpg"], ["c.jpg"]]
+
+
+@pytest.mark.parametrize("inner_first", [True, False])
+def test_photos_of_a_gallery_within_a_gallery_get_its_albums(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path, inner_first: bool
+) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        for name in ("1.jpg", "2.jpg"):
+            if not inner_first:
+                index.add_folder(numbered)
+            (numbered / name).rename(numbered / "sub" / name)
+            index.add_folder(numbered / "sub")
+        assert index.add_folder(numbered).added == (2 if inner_first else 0)
+        found = index.search("göy", where={"album": "sub"})
+        assert sorted(Path(hit.path).name for hit in found) == ["1.jpg", "2.jpg"]
+        assert len(index) == 4
+        assert index.add_folder(numbered / "sub").unchanged == 2
+        assert index.add_folder(numbered).unchanged == 4
+
+
+def test_a_hidden_gallery_outlives_that_of_the_folder_above(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    hidden = numbered / ".private"
+    hidden.mkdir()
+    (numbered / "4.jpg").rename(hidden / "4.jpg")
+    (numbered / "3.jpg").rename(hidden / "3.jpg")
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(hidden)
+        assert index.add_folder(numbered).removed == 0
+        assert len(index) == 4
+        (hidden / "4.jpg").unlink()
+        assert index.add_folder(hidden).removed == 1
