@@ -28,6 +28,9 @@ TYPOGRAPHIC = str.maketrans(
         "…": "...", "\u00ad": None, "\u200b": None, "\u200c": None, "\u200d": None, "\ufeff": None,
     }
 )  # fmt: skip
+_DOTTED_I = (
+    "i\u0307"  # what İ becomes where software lowers it by no language's rules, as Python and JavaScript do
+)
 _AZERBAIJANI_LOWER = str.maketrans({"İ": "i", "I": "ı"})
 # The Azerbaijani alphabet of 1958 to 1991, and the Russian letters that it was written with before and in names; small
 # letters only, since case cannot be kept where one letter becomes two.
@@ -46,8 +49,9 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     """One caption or query as the tokenizer should see it, `spec.prefix` included.
 
     `str.lower` alone turns İ into two code points and I into i, both wrong in Azerbaijani; so `azerbaijani`
-    lowers İ → i, and I → ı where the text holds a letter that English does not have. `from_cyrillic` writes
-    Cyrillic letters as the Latin ones of today's alphabet, and `restore_diacritics` qirmizi as qırmızı.
+    lowers İ → i, also where others have made those two of it, and I → ı where the text holds a letter that
+    English does not have. `from_cyrillic` writes Cyrillic letters as the Latin ones of today's alphabet, and
+    `restore_diacritics` qirmizi as qırmızı.
 
     Raises:
         TextError: `text` is not a string, not valid Unicode, or empty once white space is removed.
@@ -66,18 +70,20 @@ def normalize_text(text: str, spec: TextSpec) -> str:
         raise TextError("the text is empty; write a word or a sentence to search for")
     if spec.lowercase == "azerbaijani":
         clean = lower_azerbaijani(clean)
+    latin = clean
     if spec.from_cyrillic:
-        clean = unicodedata.normalize("NFC", clean.translate(_FROM_CYRILLIC))
-    if spec.restore_diacritics:
-        clean = restore_diacritics(clean)
-    return spec.prefix + clean
+        latin = unicodedata.normalize("NFC", clean.translate(_FROM_CYRILLIC))
+    if spec.restore_diacritics and latin == clean:  # Cyrillic has every letter: what lacks none is meant so
+        latin = restore_diacritics(latin)
+    return spec.prefix + latin
 
 
 def lower_azerbaijani(text: str) -> str:
     """`text` in lower case by Azerbaijani rules where it is Azerbaijani, by the usual ones elsewhere."""
     if AZERBAIJANI_LETTERS.search(text):
         text = text.translate(_AZERBAIJANI_LOWER)
-    return unicodedata.normalize("NFC", text.lower())  # J̌ is two characters, ǰ is one
+    lowered = text.lower().replace(_DOTTED_I, "i")
+    return unicodedata.normalize("NFC", lowered)  # J̌ is two characters, ǰ is one
 
 
 class Tokenizer:

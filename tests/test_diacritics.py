@@ -16,6 +16,9 @@ WORDS = Path(__file__).parents[1] / "lowclip_runtime/words"
 SHARED = Path(__file__).parents[2] / "shared/data"
 
 
+SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True, restore_diacritics=True)
+
+
 def listed(name: str, folder: Path = WORDS) -> list[str]:
     return gzip.decompress((folder / f"{name}.txt.gz").read_bytes()).decode("utf-8").splitlines()
 
@@ -52,6 +55,13 @@ def test_a_word_that_may_be_meant_as_typed_is_no_sign_that_letters_are_missing()
     assert "bəz?" in listed("azerbaijani")
     assert restore_diacritics("bez") == "bez"
     assert restore_diacritics("qirmizi bez") == "qırmızı bəz"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("сис", "sis"), ("јас", "yas"), ("Ат сис", "at sis"), ("sis", "şiş")]
+)
+def test_what_was_typed_in_cyrillic_has_all_its_letters(typed: str, meant: str) -> None:
+    assert normalize_text(typed, SHIPPED) == meant
 
 
 def test_capitals_are_read_first() -> None:

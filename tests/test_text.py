@@ -36,6 +36,9 @@ def ids(*words: str) -> list[int]:
         ("I see an IT Image", "i see an it image"),
         ("ılıq", "ılıq"),
         ("ПЁС", "пёс"),
+        ("İt".lower(), "it"),  # which is not what it says: a mark stands between
+        ("QIRMIZI İT".lower(), "qirmizi it"),
+        ("i\u0307\u0301", "í"),
     ],
 )
 def test_lower_case_by_the_rules_of_the_language(text: str, lowered: str) -> None:
