@@ -271,10 +271,11 @@ class Index:
             InputError: `k` is less than 1, or `embedding` has another length than the bundle's.
         """
         _check_k(k)
-        if embedding.shape != (self._clip.dims,):
+        embedding = np.asarray(embedding, np.float32)
+        if embedding.shape != (self._clip.dims,) or not np.isfinite(embedding).all():
             raise InputError(
-                f"an embedding of shape {(self._clip.dims,)} is needed, as {self._clip.name!r} gives it, "
-                f"not {embedding.shape}"
+                f"an embedding of shape {(self._clip.dims,)} and finite numbers is needed, as {self._clip.name!r} "
+                f"gives it, not {embedding.shape}"
             )
         return self._nearest(embedding[None], k, where)[0]
 
@@ -292,5 +293,7 @@ class Index:
 
 
 def _check_k(k: int) -> None:
+    if not isinstance(k, int | np.integer):
+        raise InputError(f"k must be a whole number, not {k!r}: it is how many photos to show")
     if k < 1:
         raise InputError(f"k must be 1 or more, not {k}: it is how many photos to show")

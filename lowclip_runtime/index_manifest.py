@@ -3,7 +3,9 @@
 This file knows the manifest's fields and when an index must be refused. The embeddings are `shard.py`.
 """
 
+import errno
 import json
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,9 +101,12 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
     """Make an empty index at `path`, whole or not at all; where another process was faster, its index stays.
 
     Raises:
-        IndexFileError: `path` is there already and is not an empty folder, or its disk is nearly full.
+        IndexFileError: `path` has no name, is there already and is not an empty folder, or another disk is mounted
+            there, or its disk is nearly full.
     """
-    path = Path(path)
+    if Path(path).name in ("", ".."):  # it is put in place by its name
+        raise IndexFileError(f"{str(path)!r} names no folder of its own; name one, such as photos.index")
+    path = Path(os.path.realpath(path))  # a link stays, and what it leads to is made
     mend(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise IndexFileError(_not_an_index(path))
@@ -115,7 +120,9 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
         # that the loser of a race cannot replace an index that the winner has open
         try:
             new.rename(path)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise IndexFileError(f"a disk is mounted at {path}; name a folder below it") from error
             if not is_index(path):
                 raise
         flush(path.parent)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,18 +47,27 @@ def remove_photos(shard: Shard, paths: Sequence[str]) -> int:
 
 
 def _known(shard: Shard, paths: Sequence[str]) -> list[str]:
-    """The ids of those photos that are there; a path through a linked folder is understood too.
+    """The ids of those photos that are there; a path through a linked folder is understood too, in either form of its
+    letters.
 
     A photo that is a link itself is another photo than what it leads to.
     """
-    both = [(os.path.abspath(path), str(_linkless(path))) for path in paths]  # noqa: PTH100
-    # an index holds no name that is not UTF-8
-    ids = [[record_id(one) for one in pair if is_utf8(one)] for pair in both]
+    ids = [[record_id(one) for one in _spellings(path)] for path in paths]
     found = shard.retrieve(list(dict.fromkeys(itertools.chain.from_iterable(ids))))
-    known = [next((one for one in pair if one in found), None) for pair in ids]
+    known = [next((one for one in some if one in found), None) for some in ids]
     return list(dict.fromkeys(one for one in known if one is not None))
 
 
-def _linkless(path: str) -> Path:
-    """The path as an index knows it: its folder without links, its own name as it is."""
-    return Path(path).parent.resolve() / Path(path).name
+def _spellings(path: str) -> list[str]:
+    """What an index may know the photo by; it holds no name that is not UTF-8."""
+    both = (os.path.abspath(path), _linkless(path))  # noqa: PTH100
+    forms = ((one, unicodedata.normalize("NFC", one), unicodedata.normalize("NFD", one)) for one in both)
+    return [one for one in dict.fromkeys(itertools.chain.from_iterable(forms)) if is_utf8(one)]
+
+
+def _linkless(path: str) -> str:
+    """The path as an index knows it: its folder without links, its own name as it is.
+
+    `Path.resolve` would raise RuntimeError where a link leads back to itself.
+    """
+    return str(Path(os.path.realpath(Path(path).parent)) / Path(path).name)

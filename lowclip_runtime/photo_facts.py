@@ -7,6 +7,7 @@ finds what is in `2024/summer`, `taken=2024-07` what was taken on any day of tha
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
@@ -23,8 +24,12 @@ _DATE = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})")
 
 
 def place_facts(path: str) -> Facts:
-    """The folders that hold a photo, of its `path` below the gallery: each by its path and by its name."""
-    folders = [str(folder) for folder in PurePosixPath(path).parents if str(folder) != "."]
+    """The folders that hold a photo, of its `path` below the gallery: each by its path and by its name.
+
+    In composed letters, as people type them: a Mac's folders are named in letters and marks.
+    """
+    composed = unicodedata.normalize("NFC", path)
+    folders = [str(folder) for folder in PurePosixPath(composed).parents if str(folder) != "."]
     names = [PurePosixPath(folder).name for folder in folders]
     return {ALBUM: list(dict.fromkeys([*reversed(folders), *reversed(names)]))} if folders else {}
 

@@ -12,9 +12,10 @@ from typing import Any, Self
 from lowclip_runtime.errors import IndexFileError, InputError
 from lowclip_runtime.folder import is_utf8
 from lowclip_runtime.photo_facts import OF_THE_FILE
-from lowclip_runtime.points import is_fact_name
+from lowclip_runtime.points import composed, is_fact_name
 
 LOOKUP_KEYS = ("album",)
+_TOO_LARGE = 10**18  # the engine's whole numbers end a little beyond
 _OWN = {"gallery": str, "path": str, "size_bytes": int, "mtime_ns": int, "sha256": str}
 
 
@@ -71,11 +72,11 @@ class PhotoRecord:
 
 
 def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:
-    """Facts of a user as an index keeps them: true and false as these words.
+    """Facts of a user as an index keeps them: true and false as these words, letters composed.
 
     Raises:
-        InputError: a name that the index needs itself, or a value that is neither text, a whole number, true or
-            false, nor a list of texts.
+        InputError: a name that the index needs itself, or a value that is neither text, a whole number of up to 18
+            digits, true or false, nor a list of texts.
     """
     for name, value in facts.items():
         if not is_fact_name(name) or name in (*_OWN, *OF_THE_FILE):
@@ -85,12 +86,21 @@ def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:
                 f"uses {taken}"
             )
         texts = value if isinstance(value, list) else [value]
-        if not (isinstance(value, int) or all(isinstance(one, str) and is_utf8(one) for one in texts)):
+        is_number = isinstance(value, int) and abs(value) < _TOO_LARGE
+        if not (is_number or all(isinstance(one, str) and is_utf8(one) for one in texts)):
             raise InputError(
-                f"{of}: the value of {name!r} must be text, a whole number, true, false or a list of texts, "
-                f"not {value!r}"
+                f"{of}: the value of {name!r} must be text, a whole number of up to 18 digits, true, false or a list "
+                f"of texts, not {value!r}"
             )
-    return {k: str(v).lower() if isinstance(v, bool) else v for k, v in facts.items()}
+    return {composed(name): _kept(value) for name, value in facts.items()}
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return [composed(one) for one in value]
+    return composed(value) if isinstance(value, str) else value
 
 
 def record_id(absolute_path: str) -> str:

@@ -1,5 +1,6 @@
 """What goes into a shard and comes out of it."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -52,8 +53,15 @@ def checked_where(where: Filter | None) -> Where | None:
                 f"a filter must be a fact's name with a text, a whole number or a list of these, "
                 f"not {name!r}: {value!r}"
             )
-        checked[name] = [str(one).lower() if isinstance(one, bool) else str(one) for one in values]
+        checked[composed(name)] = [
+            str(one).lower() if isinstance(one, bool) else composed(str(one)) for one in values
+        ]
     return checked
+
+
+def composed(text: str) -> str:
+    """As facts are kept and asked for: one letter has several forms in Unicode (NFC)."""
+    return unicodedata.normalize("NFC", text)
 
 
 def is_fact_name(name: object) -> bool:

@@ -58,7 +58,7 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     """
     if not isinstance(text, str):
         raise TextError(f"a text must be a string, not {type(text).__name__}")
-    cut = text[: spec.max_tokens * _CHARACTERS_PER_TOKEN]
+    cut = text.lstrip()[: spec.max_tokens * _CHARACTERS_PER_TOKEN]
     clean = unicodedata.normalize("NFC", cut).translate(TYPOGRAPHIC)
     clean = unicodedata.normalize(
         "NFC", clean

@@ -1,6 +1,7 @@
 """What an index can do beside answering texts: photos like one, near duplicates, removal, and giving room back."""
 
 import errno
+import unicodedata
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,3 +197,74 @@ def test_compacting_gives_room_back_and_loses_nothing(
         assert index.add_folder(gallery).added == 1
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
     assert verify_index(path, tiny_clip)["photos"] == 7
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/.."])
+def test_an_index_has_a_folder_with_a_name(
+    tmp_path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    with pytest.raises(IndexFileError, match="names no folder of its own; name one, such as"):
+        Index.open(name, tiny_clip)
+
+
+def test_what_a_link_leads_to_becomes_the_index(
+    tmp_path: Path, tiny_clip: LowClip, photos: dict[str, Path]
+) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "i"
+    link.symlink_to("disk/made")
+    for count in (6, 0):
+        with Index.open(link, tiny_clip) as index:
+            assert index.add_folder(photos["göy"].parent).added == count
+    assert link.is_symlink() and (tmp_path / "disk" / "made" / "index.json").is_file()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["made"]
+
+
+def test_a_place_where_a_disk_is_mounted_is_refused(
+    tmp_path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def busy(self: Path, target: Path) -> Path:
+        if target == tmp_path / "i":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return rename(self, target)
+
+    (tmp_path / "i").mkdir()
+    monkeypatch.setattr(Path, "rename", busy)
+    with pytest.raises(IndexFileError, match=r"a disk is mounted at \S+/i; name a folder below it"):
+        Index.open(tmp_path / "i", tiny_clip)
+
+
+def test_letters_and_marks_are_the_letters(tmp_path: Path, tiny_clip: LowClip) -> None:
+    apart, together = (unicodedata.normalize(form, "Göl şəkli") for form in ("NFD", "NFC"))
+    gallery = tmp_path / "photos"
+    (gallery / apart).mkdir(parents=True)
+    picture((9, 9, 200)).save(gallery / apart / "a.png")
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        assert index.set_facts({str(gallery / together / "a.png"): {apart: apart}}) == 1
+        for form in (apart, together):
+            assert len(index.search("it", where={"album": form, form: [form]})) == 1
+        assert index.remove([gallery / together / "a.png"]) == 1
+
+
+def test_a_link_that_leads_back_to_itself_is_no_photo(tmp_path: Path, tiny_clip: LowClip) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        assert index.remove([tmp_path / "loop" / "x.jpg"]) == 0
+
+
+def test_what_is_no_number_of_photos_and_no_embedding_is_refused(tmp_path: Path, tiny_clip: LowClip) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        for k in (2.5, "3"):
+            with pytest.raises(InputError, match="k must be a whole number, not"):
+                index.search("it", k)  # type: ignore[arg-type]
+        for embedding in ([1.0], np.full(tiny_clip.dims, np.nan)):
+            with pytest.raises(InputError, match="finite numbers is needed"):
+                index.search_embedding(embedding)  # type: ignore[arg-type]
+        assert index.search_embedding([0.1] * tiny_clip.dims) == []  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="of up to 18 digits"):
+            index.set_facts({"x.jpg": {"size": 10**18}})

@@ -64,6 +64,10 @@ def test_cyrillic_is_written_in_latin_where_the_model_wants_it(text: str, latin:
     assert (normalize_text(text, LOWER) == latin) == (text == latin)
 
 
+def test_blanks_before_a_word_are_no_part_of_a_long_text() -> None:
+    assert normalize_text(" \n" * 10_000 + "it", LOWER) == "it"
+
+
 def test_cyrillic_cannot_be_written_in_latin_in_its_own_case() -> None:
     with pytest.raises(ValueError, match="from_cyrillic needs lowercase"):
         TextSpec(from_cyrillic=True)
