@@ -30,10 +30,10 @@ from lowclip_runtime.index_manifest import (
     read_index_manifest,
 )
 from lowclip_runtime.index_report import IndexReport
-from lowclip_runtime.index_upkeep import remove_photos, set_facts
-from lowclip_runtime.near_duplicates import LEAST_SCORE, near_groups
+from lowclip_runtime.index_upkeep import remove_folder, remove_photos, set_facts
+from lowclip_runtime.near_duplicates import LEAST_SCORE, near_photos
 from lowclip_runtime.nearest_photos import Hit, nearest_photos
-from lowclip_runtime.photo_record import LOOKUP_KEYS, PhotoRecord
+from lowclip_runtime.photo_record import LOOKUP_KEYS
 from lowclip_runtime.points import Filter, checked_where
 from lowclip_runtime.shard import Shard, Vectors, check_vectors
 from lowclip_runtime.truncation import check_dims, truncated
@@ -41,8 +41,6 @@ from lowclip_runtime.truncation import check_dims, truncated
 if TYPE_CHECKING:
     from lowclip_runtime.indexing import OnFailed, Progress
     from lowclip_runtime.preprocess import ImageInput
-
-_MORE = 1024  # rows
 
 __all__ = ["Hit", "Index", "IndexReport", "describe_index", "is_index", "verify_index"]
 
@@ -179,6 +177,13 @@ class Index:
             raise InputError(f"remove wants a list of photos; write [photo], not one {type(paths).__name__}")
         return remove_photos(self._shard, [str(path) for path in paths])
 
+    def forget(self, folder: str | Path) -> int:
+        """Take all photos below a folder out of the index and say how many were in it; the files are left alone.
+
+        For a gallery that was moved or given up, whether or not its folder is still there.
+        """
+        return remove_folder(self._shard, str(folder))
+
     def compact(self) -> int:
         """Give the room of removed and replaced photos back to the disk, and say how many bytes that were.
 
@@ -198,15 +203,7 @@ class Index:
         Raises:
             InputError: `least_score` is not above 0 and at most 1.
         """
-        paths: list[str] = []
-        embeddings = np.empty((len(self), self.manifest.dims), np.float32)  # (N, D)
-        for row, point in enumerate(self._shard.scroll(with_embeddings=True)):
-            if row == len(embeddings):  # another thread adds photos
-                embeddings = np.concatenate([embeddings, np.empty((_MORE, self.manifest.dims), np.float32)])
-            paths.append(PhotoRecord.from_payload(point.payload).absolute_path)
-            embeddings[row] = point.embedding
-        groups = near_groups(embeddings[: len(paths)], least_score)
-        return sorted(sorted(paths[i] for i in group) for group in groups)
+        return near_photos(self._shard, self.manifest.dims, least_score)
 
     def search(self, text: str, k: int = 10, *, where: Filter | None = None) -> list[Hit]:
         """The `k` photos that fit the query best, best first, equal scores in order of path.

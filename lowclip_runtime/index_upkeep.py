@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lowclip_runtime.folder import is_utf8
-from lowclip_runtime.photo_record import checked_facts, record_id
+from lowclip_runtime.photo_record import PhotoRecord, checked_facts, record_id
 from lowclip_runtime.shard import Shard
 from lowclip_runtime.stream import batches
 
@@ -44,6 +44,17 @@ def remove_photos(shard: Shard, paths: Sequence[str]) -> int:
         told += len(known)
     shard.flush()
     return told
+
+
+def remove_folder(shard: Shard, folder: str) -> int:
+    """Take all photos below a folder out, whether or not it is there; how many there were."""
+    above = tuple(f"{one}/".replace("//", "/") for one in _spellings(folder))
+    records = (PhotoRecord.from_payload(point.payload) for point in shard.scroll())
+    ids = [record.id for record in records if record.absolute_path.startswith(above)]
+    for some in batches(ids, _BATCH):
+        shard.delete(some)
+    shard.flush()
+    return len(ids)
 
 
 def _known(shard: Shard, paths: Sequence[str]) -> list[str]:

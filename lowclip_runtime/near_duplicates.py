@@ -6,10 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowclip_runtime.errors import InputError
+from lowclip_runtime.photo_record import PhotoRecord
+from lowclip_runtime.shard import Shard
 
 LEAST_SCORE = 0.95
 _ROUNDING = 1e-5  # the cosine of a float32 vector with itself may be so much less than 1
 _BLOCK = 1024  # rows against as many: 4 MB of scores at a time
+_MORE = 1024  # rows
+
+
+def near_photos(shard: Shard, dims: int, least_score: float) -> list[list[str]]:
+    """Groups of two and more absolute paths, in order of path; `dims` is the length D of the shard's embeddings."""
+    paths: list[str] = []
+    embeddings = np.empty((len(shard), dims), np.float32)  # (N, D)
+    for row, point in enumerate(shard.scroll(with_embeddings=True)):
+        if row == len(embeddings):  # another thread adds photos
+            embeddings = np.concatenate([embeddings, np.empty((_MORE, dims), np.float32)])
+        paths.append(PhotoRecord.from_payload(point.payload).absolute_path)
+        embeddings[row] = point.embedding
+    groups = near_groups(embeddings[: len(paths)], least_score)
+    return sorted(sorted(paths[i] for i in group) for group in groups)
 
 
 def near_groups(embeddings: NDArray[np.float32], least_score: float) -> list[list[int]]:

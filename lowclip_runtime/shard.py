@@ -212,7 +212,7 @@ class Shard:
         self._has_graph = self._in_graph() > 0
 
     def _in_graph(self) -> int:
-        """How many points are in the graph."""
+        """How many points are in the graph, with those deleted since, which the engine does not tell apart."""
         return int(self._engine.ask(lambda engine: engine.info().indexed_vectors_count))
 
     def retrieve(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

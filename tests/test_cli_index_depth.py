@@ -83,6 +83,23 @@ def test_removing_and_compacting_need_no_gallery(gallery: Path, options: tuple[o
     assert "no such index" in refused(lowclip("index", "--compact", *options[:2], "--index", "none"))
 
 
+def test_a_gallery_that_was_moved_is_forgotten_by_its_old_name(
+    gallery: Path, options: tuple[object, ...], tmp_path: Path
+) -> None:
+    other = gallery.with_name(f"{gallery.name}2")  # its name begins like the gallery's
+    other.mkdir()
+    picture((1, 2, 3)).save(other / "o.png")
+    lowclip("index", other, *options)
+    moved = gallery.rename(tmp_path / "moved")
+    result = lowclip("index", moved, "--forget", gallery, *options)
+    assert result.exit_code == 0 and result.stderr.endswith(f"6 photos of {gallery} removed\n")
+    lines = lowclip("search", "it", "--json", *options).stdout.splitlines()
+    paths = [Path(json.loads(line)["path"]) for line in lines]
+    assert sorted(path.is_relative_to(moved.resolve()) for path in paths) == [False, *[True] * 6]
+    assert other.resolve() / "o.png" in paths
+    assert lowclip("index", "--forget", gallery, *options).stderr.startswith("0 photos of ")
+
+
 def test_a_name_neither_breaks_a_table_nor_steers_the_terminal(
     gallery: Path, options: tuple[object, ...]
 ) -> None:

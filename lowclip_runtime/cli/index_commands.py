@@ -63,6 +63,12 @@ _where_option = click.option(
     help="Take this photo out of the index; the file is left alone.",
 )
 @click.option(
+    "--forget",
+    multiple=True,
+    metavar="FOLDER",
+    help="Take all photos below this folder out of the index, whether or not it is still there.",
+)
+@click.option(
     "--compact", is_flag=True, help="Give the room of removed and replaced photos back to the disk."
 )
 @bundle_option
@@ -76,6 +82,7 @@ def index(
     dims: int | None,
     facts_file: str | None,
     remove: Sequence[str],
+    forget: Sequence[str],
     compact: bool,
     bundle: str | None,
     provider: str,
@@ -84,14 +91,14 @@ def index(
     """Make the index hold exactly the photos of the folder GALLERY: add, update and remove what changed.
 
     What was indexed before a kill is kept, and a rerun goes on from there. A broken photo is named on
-    standard error and left out. Without GALLERY only --remove and --compact are done.
+    standard error and left out. Without GALLERY only --remove, --forget and --compact are done.
     """
     from lowclip_runtime.clip import LowClip
     from lowclip_runtime.facts_file import read_facts
     from lowclip_runtime.folder import gallery_root
     from lowclip_runtime.index import Index
 
-    if gallery is None and (facts_file is not None or not (remove or compact)):
+    if gallery is None and (facts_file is not None or not (remove or forget or compact)):
         raise click.UsageError("name the GALLERY, a folder of photos")
     if gallery is not None:
         gallery_root(gallery)  # before an index is made for a folder that is not there
@@ -106,6 +113,8 @@ def index(
             click.echo(f"{told:,} of the {len(facts):,} photos of {facts_file} are in the index", err=True)
         if remove:
             click.echo(f"{opened.remove(remove):,} of {len(remove):,} photos removed", err=True)
+        for folder in forget:
+            click.echo(f"{opened.forget(folder):,} photos of {folder} removed", err=True)
         if compact:
             click.echo(f"{opened.compact() / 1e6:,.1f} MB given back to the disk", err=True)
         if opened.wants_graph:
