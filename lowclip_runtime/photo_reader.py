@@ -14,6 +14,7 @@ from lowclip_runtime.errors import ImageError
 from lowclip_runtime.folder import FoundFile, os_reason, printable
 from lowclip_runtime.photo_facts import Facts, content_facts
 from lowclip_runtime.points import Point
+from lowclip_runtime.preprocess import NO_IMAGE, is_image
 from lowclip_runtime.stream import done_ahead
 
 # Photos read and waiting, 150 KB each: as many as let the threads read on while the tower runs a batch.
@@ -45,9 +46,12 @@ def read_photos(
         path = root / file.path
         try:
             with path.open("rb") as opened:
-                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-                opened.seek(0)
                 facts = content_facts(opened)
+                opened.seek(0)
+                if not facts and not is_image(opened):  # gigabytes of HEIC need not be hashed each time
+                    return ReadPhoto(file, reason=NO_IMAGE)
+                opened.seek(0)
+                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
                 twins = twins_of(file, sha256)
                 if twins:
                     return ReadPhoto(file, sha256, facts, twins=tuple(twins))

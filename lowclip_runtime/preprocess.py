@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lowclip_runtime.decode_cost import decode_bytes
 from lowclip_runtime.errors import ImageError
@@ -25,6 +25,7 @@ ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image 
 
 # Where Pillow itself refuses to open (twice its bomb warning): 179 megapixels are 537 MB once decoded to RGB.
 MAX_PIXELS = 178_956_970
+NO_IMAGE = "not an image in a format that can be read"
 _JPEG_FORMATS = ("JPEG", "MPO")  # phones write several JPEG pictures into one file, the first is the photo
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -62,6 +63,17 @@ def preprocess(images: Iterable[ImageInput], spec: PreprocessSpec) -> NDArray[np
     resized = [resize(decode(image, spec), spec) for image in images]
     empty = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
     return normalize(np.stack(resized) if resized else empty, spec)
+
+
+def is_image(file: BinaryIO) -> bool:
+    """Whether its first bytes are those of a format that Pillow reads; the rest of it may still be damaged."""
+    try:
+        with Image.open(file):
+            return True
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # `decode` says what it is
+        return True
 
 
 def decode(
@@ -274,5 +286,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"the image has more than the limit of {MAX_PIXELS:,} pixels; shrink it first"
     if "cannot identify image file" in str(error):
-        return "not an image in a format that can be read"
+        return NO_IMAGE
     return str(error) or type(error).__name__

@@ -1,5 +1,6 @@
 """What `add_folder` does to an index: new, changed, moved, copied, broken and deleted photos."""
 
+import hashlib
 import os
 import shutil
 import unicodedata
@@ -164,6 +165,22 @@ def test_broken_photos_are_reported_and_the_others_indexed(
     assert reasons["cut.jpg"] == reasons["cut copy.jpg"]
     again = add(path, tiny_clip, gallery)
     assert counts(again) == {"unchanged": 7} and again.failed == report.failed
+
+
+def test_a_file_in_a_format_that_nobody_reads_is_not_read_to_its_end(
+    path: Path, tiny_clip: LowClip, photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos["göy"].parent / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(5_000_000))
+    hashed = []
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib,
+        "file_digest",
+        lambda file, name: hashed.append(Path(file.name).name) or file_digest(file, name),
+    )
+    report = add(path, tiny_clip, photos["göy"].parent)
+    assert report.failed == (("phone.heic", "not an image in a format that can be read"),)
+    assert len(hashed) == 6 and "phone.heic" not in hashed
 
 
 def test_a_photo_that_became_broken_leaves_the_index(
