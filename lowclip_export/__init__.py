@@ -2,3 +2,5 @@
 
 Training the checkpoint is `lowclip_train`; opening the bundle is `lowclip_runtime`.
 """
+
+import lowclip_runtime  # noqa: F401  before onnxruntime, whose telemetry it switches off

@@ -11,7 +11,12 @@ Importing this package loads nothing; the names below are loaded when they are f
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime (1.32 and later) writes a device's number and events below ~/.cache/Microsoft once it is imported, and
+# sends them, unless it was told not to before; "0" asks for it
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from lowclip_runtime.clip import LowClip as LowClip
