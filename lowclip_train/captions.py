@@ -4,7 +4,7 @@ The text teacher's view of them is `teacher.py`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,15 @@ class Caption:
     """One caption: its text and what the teacher reads for it (its English parallel, or itself).
 
     Attributes:
-        caption_id: captions that share it, if it is not empty, say the same.
+        caption_id: captions of one image that share it, if it is not empty, say the same.
+        meaning: captions that share it, if it is not empty, say the same, whatever their images.
     """
 
     text: str
     teacher_text: str
     token_ids: tuple[int, ...]
     caption_id: str = ""
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,32 @@ def captioned_images(dataset: Dataset, split: str, tokenizer: Tokenizer) -> list
     """Every image of `split` that has a caption, in file order."""
     images = []
     hashes = dataset.image_hashes()
+    meant = _ids_of_one_meaning(dataset.pairs)
     for image, pairs in dataset.captions_by_image(split).items():
         by_lang: dict[str, list[Caption]] = {}
         for pair, caption in zip(pairs, tokenize(pairs, tokenizer), strict=True):
+            if pair.caption_id in meant:  # another dataset may number its captions alike
+                caption = replace(caption, meaning=f"{dataset.manifest.pairs_sha256}/{pair.caption_id}")
             by_lang.setdefault(pair.lang, []).append(caption)
         images.append(CaptionedImage(dataset.image_path(image), hashes[image], by_lang))
     return images
+
+
+def _ids_of_one_meaning(pairs: Sequence[Pair]) -> set[str]:
+    """The caption_ids under which all images have the very same captions, as several drawings of one thing do.
+
+    Elsewhere an id tells the captions of each image apart: many files number them from 0 in every image.
+    """
+    captions: dict[str, dict[str, set[tuple[str, str]]]] = {}
+    for pair in pairs:
+        if pair.caption_id:
+            of_image = captions.setdefault(pair.caption_id, {}).setdefault(pair.image, set())
+            of_image.add((pair.lang, pair.caption))
+    return {
+        caption_id
+        for caption_id, of_images in captions.items()
+        if len(set(map(frozenset, of_images.values()))) == 1
+    }
 
 
 def tokenize(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Caption]:

@@ -84,7 +84,8 @@ def read_coco(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[
     for number, annotation in enumerate(_list(path, data, "annotations")):
         try:
             image, caption = names[annotation["image_id"]], annotation["caption"].strip()
-            identity = str(annotation.get("id", number))
+            own = annotation.get("id")
+            identity = str(number if own is None else own)
         except (KeyError, TypeError, AttributeError) as error:
             bad(f"{path} is not COCO captions JSON: annotations[{number}]: {error!r} is missing or wrong")
             continue

@@ -225,7 +225,7 @@ def _move(run: Run, step: int, total: Tensor, encodings: Sequence[Encoding]) -> 
 
 def _no_negatives(rows: Sequence[int], captions: Sequence[Caption]) -> Tensor:
     """(N, N) bool: pairs that are no negatives of each other: of one image, with one caption, or with one meaning."""
-    keys = [rows, [c.text for c in captions], [c.caption_id or i for i, c in enumerate(captions)]]
+    keys = [rows, [c.text for c in captions], [c.meaning or i for i, c in enumerate(captions)]]
     same = torch.zeros(len(rows), len(rows), dtype=torch.bool)
     for of_kind in keys:
         ids = {key: i for i, key in enumerate(dict.fromkeys(of_kind))}

@@ -72,6 +72,9 @@ def test_coco(tmp_path: Path) -> None:
     }
     path.write_text(json.dumps(data))
     assert read_coco(path, "en", "val")[0] == Pair("5.jpg", "A bus.", "en", "val", "1")
+    data["annotations"][1]["id"] = None
+    path.write_text(json.dumps(data))
+    assert read_coco(path, "en", "val")[1].caption_id == "1"  # its place, from 0
     data["annotations"][0]["image_id"] = 6
     path.write_text(json.dumps(data))
     with pytest.raises(DatasetError, match="not COCO"):
