@@ -3,8 +3,10 @@
 Both give the same rows for the same seed at any time, so that a resumed run sees what an uninterrupted one would.
 """
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -125,6 +127,7 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
     shape = (count, 1 + view_count, *sample.shape[1:])
     mode = "r+" if done else "w+"
     cache = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
+    _reserve(path)
     for start in tqdm(range(done, count, _BATCH), "frozen stages", unit="batch", mininterval=5, disable=None):
         rows = range(start, min(count, start + _BATCH))
         for view in range(1 + view_count):
@@ -137,6 +140,24 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
             with whole_file(progress) as work:
                 work.write_text(json.dumps({"images": rows.stop}))
     return cache
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a sparse file before it is written by memory: a disk that is full then ends the process.
+
+    Raises:
+        OSError: there is too little; the file is removed.
+    """
+    if not hasattr(os, "posix_fallocate"):  # not POSIX, or macOS
+        return
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot
+            return
+        path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _cache_key(views: ViewMaker, frozen: nn.Module, view_count: int) -> str:

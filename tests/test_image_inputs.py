@@ -1,8 +1,11 @@
 """Cached outputs of frozen stages are those of the very photos that the dataset holds."""
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 from tiny_training import tiny_config, write_pictures
@@ -17,14 +20,18 @@ def _clean(config: TrainConfig, folder: Path) -> torch.Tensor:
     return run.inputs.clean_batch(range(len(run.images)))
 
 
-def test_a_changed_photo_of_the_same_name_is_not_read_from_the_cache(tmp_path: Path) -> None:
-    config = tiny_config(tmp_path)
-    config = replace(
+def _cached(folder: Path) -> TrainConfig:
+    config = tiny_config(folder)
+    return replace(
         config,
         towers=replace(config.towers, image_frozen_stages=2),
         schedule=replace(config.schedule, image_views=1),
         distillation=None,
     )
+
+
+def test_a_changed_photo_of_the_same_name_is_not_read_from_the_cache(tmp_path: Path) -> None:
+    config = _cached(tmp_path)
     before = _clean(config, tmp_path / "run")
     caches = set((tmp_path / "run/cache").glob("image-*.npy"))
     assert torch.equal(_clean(config, tmp_path / "run"), before)
@@ -35,3 +42,21 @@ def test_a_changed_photo_of_the_same_name_is_not_read_from_the_cache(tmp_path: P
     after = _clean(config, tmp_path / "run")
     differs = [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
     assert differs == [True] + [False] * 7  # red is the first
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no room is reserved there")
+def test_a_full_disk_is_told_before_the_cache_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the first page of the sparse file that finds no room ends the process by SIGBUS."""
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    config = _cached(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*/run/cache/image-.*\.npy'"):
+            prepare_run(config, tmp_path / "run")
+    assert not list((tmp_path / "run/cache").glob("image-*"))
+    _clean(config, tmp_path / "run")  # as soon as there is room
