@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -47,13 +48,22 @@ class Resumable:
 
 
 def save_state(parent: Path, progress: Progress, fingerprint: Fingerprint, state: Resumable) -> None:
-    """Write a new state and drop older ones."""
+    """Write a new state and drop older ones.
+
+    Raises:
+        CheckpointError, OSError: it could not be written; the older ones stay.
+    """
     target = parent / f"step-{progress.step:08d}"
     with whole_folder(target, overwrite=True) as work:
-        _save(state.parameters, work / "model.safetensors")
-        _save(_moments(state), work / "optimizer.safetensors")
-        if state.ema:
-            _save(state.ema.tensors, work / "ema.safetensors")
+        try:
+            _save(state.parameters, work / "model.safetensors")
+            _save(_moments(state), work / "optimizer.safetensors")
+            if state.ema:
+                _save(state.ema.tensors, work / "ema.safetensors")
+        except SafetensorError as error:  # how it tells of a full disk
+            raise CheckpointError(
+                f"{target}: the state could not be written ({error}); make room, then the same command goes on"
+            ) from error
         described = {**vars(progress), "fingerprint": dict(fingerprint), "scaler": state.scaler.state_dict()}
         (work / "state.json").write_text(json.dumps(described), "utf-8")
     for old in parent.glob("step-*"):

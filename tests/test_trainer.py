@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny_training import COLOURS, tiny_config
 
 from lowclip_runtime.errors import CheckpointError, ConfigError, LowClipError
 from lowclip_runtime.pairs import read_pairs
-from lowclip_train import objective
+from lowclip_train import objective, training_state
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.config import Augment, ObjectiveConfig, TrainConfig
 from lowclip_train.encoders import build_image_encoder
@@ -132,6 +133,21 @@ def test_the_vocabulary_is_trimmed_before_training(tmp_path: Path) -> None:
     towers = replace(config.towers, vocabulary_corpora=(str(tmp_path / "corpus.txt"),))
     with pytest.raises(ConfigError, match="Unigram and WordPiece"):  # the tiny tokenizer is WordLevel
         prepare_run(replace(config, towers=towers), tmp_path / "run")
+
+
+def test_a_state_that_finds_no_room_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path)
+    train(config, tmp_path / "run", max_steps=1)
+
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(training_state, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"step-00000002: the state could not .*No space.* make room"):
+        train(config, tmp_path / "run", max_steps=2)
+    assert [p.name for p in (tmp_path / "run/state").iterdir()] == ["step-00000001"]
 
 
 def test_stop_leaves_a_resumable_state(tmp_path: Path) -> None:
