@@ -40,7 +40,7 @@ def train(
         stop: asked after each step; true saves a state and leaves off.
 
     Raises:
-        LowClipError: a config, data or hub problem, or a loss that is not finite.
+        LowClipError: a config, data or hub problem, or numbers that are not finite.
     """
     if config.schedule.tensorboard:
         require_tensorboard()
@@ -113,9 +113,11 @@ def _end_epoch(run: Run, progress: Progress, report: ProgressReport) -> Progress
 def _keep_if_best(run: Run, progress: Progress, report: ProgressReport) -> Progress:
     """Write the checkpoint if it is the best so far (or the newest, without validation data)."""
     epoch = progress.step // run.steps_per_epoch - 1
-    metrics = (
-        validate(run.model, run.split, run.val_inputs, run.val_images, run.text) if run.val_inputs else {}
-    )
+    if run.val_inputs:
+        metrics = validate(run.model, run.split, run.val_inputs, run.val_images, run.text)
+    else:  # no figures of what is trained on, but what the last step left must still be a model
+        validate(run.model, run.split, run.inputs, run.images[:1], run.text)
+        metrics = {}
     score = mean_average_precision(metrics) if metrics else float(epoch)
     report.epoch(run.folder / "log.jsonl", epoch, metrics)
     if score <= progress.best_score:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lowclip_runtime.errors import LowClipError
 from lowclip_runtime.text import pad
 from lowclip_train.captions import Caption, draw_captions
 from lowclip_train.encoding import Encoding, Piece
+from lowclip_train.finite import check_finite
 from lowclip_train.frozen_stages import keep_batch_norm_statistics
 from lowclip_train.heads_only import HeadsOnly
 from lowclip_train.loss import cosine_distance
@@ -49,7 +49,7 @@ def train_step(run: Run, step: int, rows: list[int]) -> dict[str, float]:
     """One optimizer step on the images of `rows`; returns the losses, named.
 
     Raises:
-        LowClipError: the loss is not a finite number.
+        LowClipError: the loss or its gradient is not finite; the weights are as they were.
     """
     generator = np.random.default_rng([run.config.schedule.seed, 1, step])
     seed = int(generator.integers(2**31))
@@ -64,10 +64,7 @@ def train_step(run: Run, step: int, rows: list[int]) -> dict[str, float]:
         torch.manual_seed(seed + run.processes.count)
     losses = _losses(run, rows, texts, features.output, pooled.output[order])
     total = torch.stack(list(losses.values())).sum()
-    if not torch.isfinite(total):
-        raise LowClipError(
-            f"the loss is {total.item()} at step {step}; lower the learning rates, then resume from the last state"
-        )
+    check_finite(f"the loss at step {step}", total)
     _move(run, step, total, [pooled, features])
     return {name: loss.item() for name, loss in losses.items()}
 
@@ -216,7 +213,9 @@ def _move(run: Run, step: int, total: Tensor, encodings: Sequence[Encoding]) -> 
         [p for name, p in named if is_of_encoder(name)], [p for name, p in named if not is_of_encoder(name)]
     )
     state.scaler.unscale_(run.optimizer)
-    torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    if not state.scaler.is_enabled():  # which leaves out such a step by itself, and tries a smaller scale
+        check_finite(f"the norm of the gradient at step {step}", norm)
     state.scaler.step(run.optimizer)
     state.scaler.update()
     if state.ema:

@@ -10,6 +10,7 @@ from lowclip_runtime.metrics import both_directions
 from lowclip_runtime.spec import TextSpec
 from lowclip_train.captions import CaptionedImage
 from lowclip_train.evaluate import embed_token_ids
+from lowclip_train.finite import check_finite
 from lowclip_train.frozen_stages import SplitEncoder
 from lowclip_train.image_inputs import ImageInputs
 from lowclip_train.model import DualEncoder
@@ -25,19 +26,25 @@ def validate(
     images: Sequence[CaptionedImage],
     text: TextSpec,
 ) -> dict[str, Any]:
-    """Metrics by language, over the gallery of all val images that have a caption in it."""
+    """Metrics by language, over the gallery of all val images that have a caption in it.
+
+    Raises:
+        LowClipError: an embedding is not finite, as the last step has ruined the weights.
+    """
     model.eval()
     batches = [range(i, min(i + _BATCH, len(images))) for i in range(0, len(images), _BATCH)]
     device = model.logit_scale.device
     embeds = [
         model.image_tower.embed_pooled(split.tail(inputs.clean_batch(rows).to(device))) for rows in batches
     ]
+    check_finite("an image's embedding at the end of the epoch", torch.cat(embeds))
     image_embeds = torch.cat(embeds).cpu().numpy()  # (G, D)
     metrics = {}
     for lang in sorted({lang for image in images for lang in image.captions}):
         rows = [i for i, image in enumerate(images) if lang in image.captions]
         token_ids = [images[i].captions[lang][0].token_ids for i in rows]
         text_embeds = embed_token_ids(model.text_tower, token_ids, text.pad_token_id)
+        check_finite("a text's embedding at the end of the epoch", torch.from_numpy(text_embeds))
         figures = both_directions(image_embeds[np.asarray(rows)], text_embeds, range(len(rows)))
         metrics[lang] = {"gallery": len(rows), "queries": len(rows), **figures}
     return metrics

@@ -18,6 +18,7 @@ from lowclip_runtime.pairs import read_pairs
 from lowclip_train import objective, training_state
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.config import Augment, ObjectiveConfig, TrainConfig
+from lowclip_train.dataset import write_dataset
 from lowclip_train.encoders import build_image_encoder
 from lowclip_train.evaluate import evaluate_checkpoint
 from lowclip_train.run import prepare_run
@@ -123,8 +124,32 @@ def test_frozen_stages_keep_their_weights(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = prepare_run(tiny_config(tmp_path), tmp_path / "run")
     monkeypatch.setattr(objective, "info_nce", lambda *_: torch.tensor(float("nan")))
-    with pytest.raises(LowClipError, match="the loss is nan at step 7"):
+    with pytest.raises(LowClipError, match=r"the loss at step 7 is nan, .* name a new folder"):
         train_step(run, 7, [0, 1])
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepare_run(tiny_config(tmp_path), tmp_path / "run")
+    monkeypatch.setattr(
+        objective, "info_nce", lambda images, *_: (images * 0).sum().sqrt()
+    )  # 0, from infinity
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    with pytest.raises(LowClipError, match="the norm of the gradient at step 7 is nan"):
+        train_step(run, 7, [0, 1])
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.model.state_dict().items())
+
+
+@pytest.mark.parametrize("has_val", [True, False])
+def test_weights_that_the_last_step_ruined_are_not_kept(tmp_path: Path, has_val: bool) -> None:
+    config = tiny_config(tmp_path, epochs=1, batch_size=8, learning_rate_projection=1e30)
+    if not has_val:
+        pairs = read_pairs(tmp_path / "data/pairs.tsv", split="train")
+        write_dataset(tmp_path / "data", "colours", tmp_path / "pictures", pairs, overwrite=True)
+    with pytest.raises(LowClipError, match="an image's embedding at the end of the epoch is nan"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run/checkpoint").exists() and not list((tmp_path / "run/state").glob("*"))
 
 
 def test_the_vocabulary_is_trimmed_before_training(tmp_path: Path) -> None:
