@@ -245,6 +245,9 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
         ConfigError: every problem in the file, in one sentence.
     """
     path = Path(path)
+    folder = (
+        path.parent.resolve()
+    )  # a run goes on under whatever name of its config, so all names give one path
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -257,8 +260,8 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
     elif isinstance(towers, dict) and towers.get("checkpoint"):
         from lowclip_train.parent import fill_from_checkpoint  # loads torch, which other configs do not need
 
-        data = fill_from_checkpoint(data, path.parent)
-    return _resolve_paths(from_dict(TrainConfig, data, str(path)), path.parent)
+        data = fill_from_checkpoint(data, folder)
+    return _resolve_paths(from_dict(TrainConfig, data, str(path)), folder)
 
 
 def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:

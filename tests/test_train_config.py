@@ -30,6 +30,15 @@ def test_paths_beside_the_config_are_resolved_and_hub_names_are_not(tmp_path: Pa
     assert config.towers.image_weights == "hub"
 
 
+def test_a_config_is_the_same_by_whatever_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run would not be resumed: its fingerprint holds the paths of what its config names."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "c.toml").write_text(_GOOD, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = (tmp_path / "c.toml", "c.toml", "data/../c.toml", f"../{tmp_path.name}/c.toml")
+    assert len({load_config(name) for name in names}) == 1
+
+
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     bad = _GOOD.replace("image_encoder", "image_encodr") + "[schedule]\nepochs = 0\nbatch_size = 'many'\n"
     (tmp_path / "c.toml").write_text(bad, "utf-8")
