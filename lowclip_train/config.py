@@ -249,7 +249,7 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
         path.parent.resolve()
     )  # a run goes on under whatever name of its config, so all names give one path
     try:
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: the training config cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:

@@ -39,6 +39,11 @@ def test_a_config_is_the_same_by_whatever_path(tmp_path: Path, monkeypatch: pyte
     assert len({load_config(name) for name in names}) == 1
 
 
+def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(_GOOD, "utf-8-sig")
+    assert load_config(tmp_path / "c.toml").name == "n"
+
+
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     bad = _GOOD.replace("image_encoder", "image_encodr") + "[schedule]\nepochs = 0\nbatch_size = 'many'\n"
     (tmp_path / "c.toml").write_text(bad, "utf-8")
