@@ -96,8 +96,17 @@ def _members(shard: Path, bad: BadData) -> Iterator[_Member]:
                 file = tar.extractfile(member)
                 assert file is not None, "it is a regular file"
                 yield member.name.removeprefix("./")[: -len(suffix)], suffix, file.read()
+            if not _is_at_its_end(tar):
+                raise DatasetError(f"{shard}: the shard ends too early or is damaged; get it anew")
     except (OSError, EOFError, tarfile.TarError) as error:
         raise DatasetError(f"{shard}: the shard cannot be read ({error}); get it anew") from error
+
+
+def _is_at_its_end(tar: tarfile.TarFile) -> bool:
+    """Whether members end at a block of zeros; the module takes a file that is cut off between them for whole."""
+    assert tar.fileobj is not None, "it is open"
+    tar.fileobj.seek(tar.offset)
+    return tar.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 def _is_wanted(suffix: str) -> bool:

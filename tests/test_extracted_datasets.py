@@ -1,5 +1,6 @@
 """Datasets from files with the images inside: WebDataset shards and parquet, bad samples, and names unsafe to write."""
 
+import gzip
 import json
 import sys
 import tarfile
@@ -114,6 +115,26 @@ def test_a_damaged_shard_stops_even_when_bad_data_may_be_skipped(tmp_path: Path)
     with pytest.raises(DatasetError, match=r"s\.tar: the shard cannot be read"):
         make_dataset("webdataset", shard, tmp_path / "out", wanted=Wanted(skip_bad=True))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
+def test_a_shard_must_have_its_end(tmp_path: Path, suffix: str) -> None:
+    """Cut at the end of a member or within the header of the next; one block of zeros, without padding, is an end."""
+    members = {
+        f"{n}.{kind}": png(n) if kind == "png" else f"{n}" for n in range(9) for kind in ("png", "txt")
+    }
+    whole = write_tar(tmp_path / "s.tar", members).read_bytes()
+    with tarfile.open(tmp_path / "s.tar") as tar:
+        third, end = tar.getmembers()[4].offset, tar.offset
+    pack = gzip.compress if suffix.endswith("gz") else bytes
+    for number, length in enumerate((third, third + 100, end, end + 200)):
+        (tmp_path / f"cut{number}.{suffix}").write_bytes(pack(whole[:length]))
+        with pytest.raises(DatasetError, match=rf"cut{number}\.{suffix}: the shard ends too early"):
+            make_dataset("webdataset", tmp_path / f"cut{number}.{suffix}", tmp_path / "out")
+    for number, length in enumerate((end + 512, len(whole))):
+        (tmp_path / f"whole{number}.{suffix}").write_bytes(pack(whole[:length]))
+        made = make_dataset("webdataset", tmp_path / f"whole{number}.{suffix}", tmp_path / f"out{number}")
+        assert made.manifest.image_count == 9
 
 
 def test_extraction_is_deterministic(tmp_path: Path) -> None:
