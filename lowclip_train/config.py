@@ -3,10 +3,12 @@
 Paths in the file are relative to the file. What each part does is in the room that reads it.
 """
 
+import math
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
@@ -15,42 +17,7 @@ from lowclip_train.concepts_config import ConceptsConfig, with_files
 from lowclip_train.distillation_config import Distillation
 from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.schedule import Schedule, Stage
-
-
-@dataclass(frozen=True, kw_only=True)
-class Towers:
-    """Which encoders to start from.
-
-    Attributes:
-        checkpoint: a folder that an earlier run wrote: its weights, projections, tokenizer and text spec are the
-            start. In a config file all that it decides may then be left out; what is given must agree.
-        image_encoder: timm model name; image_weights: `hub`, `random` or a state dict's path.
-        image_frozen_stages: this many first stages keep their weights (-1: the whole encoder).
-        text_encoder: hub name or local folder (empty: the checkpoint's); text_layers: keep only these of its layers.
-        train_token_embeddings: false keeps the pretrained table, which holds words that training never sees.
-        projection_hidden: width of a second branch of each residual projection (0: none); a checkpoint's may get wider.
-        vocabulary_corpora: text files; where given, the vocabulary is trimmed to what they use before training.
-    """
-
-    checkpoint: str = ""
-    image_encoder: str
-    image_weights: str = "hub"
-    image_frozen_stages: int = 0
-    text_encoder: str
-    text_layers: tuple[int, ...] = ()
-    text_pooling: Literal["mean", "cls"] = "mean"
-    train_token_embeddings: bool = True
-    vocabulary_corpora: tuple[str, ...] = ()
-    dims: int = 256
-    projection: Literal["residual", "linear"] = "residual"
-    projection_hidden: int = 0
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        decided = {"image_weights": "hub", "text_layers": (), "vocabulary_corpora": ()}
-        given = [name for name, default in decided.items() if getattr(self, name) != default]
-        if self.checkpoint and given:
-            raise ValueError(f"leave {', '.join(given)} out where checkpoint is given, which decides them")
+from lowclip_train.towers_config import Towers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +221,8 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
         raise ConfigError(f"{path}: the training config cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if wrong := list(_not_finite(data, "")):
+        raise ConfigError(f"{path}: " + "; ".join(wrong))
     towers = data.get("towers")
     if isinstance(towers, dict) and towers.get("checkpoint") and not with_parent:
         data["towers"] = {"image_encoder": "", "text_encoder": "", **towers}
@@ -262,6 +231,18 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
 
         data = fill_from_checkpoint(data, folder)
     return _resolve_paths(from_dict(TrainConfig, data, str(path)), folder)
+
+
+def _not_finite(data: Any, place: str) -> Iterator[str]:
+    """TOML has nan and inf, of which no key makes sense."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _not_finite(value, f"{place}.{key}" if place else key)
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            yield from _not_finite(value, f"{place}[{i}]")
+    elif isinstance(data, float) and not math.isfinite(data):
+        yield f"{place} must be a finite number, not {data}"
 
 
 def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:

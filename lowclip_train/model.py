@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lowclip_train.concepts import ConceptProjection, ConceptSizes, ImageConcepts, TextConcepts
 from lowclip_train.encoders import build_image_encoder, build_text_encoder
+from lowclip_train.towers_config import projection_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +42,11 @@ class ModelConfig:
     concepts: ConceptSizes | None = None
 
     def __post_init__(self) -> None:
-        if not 8 <= self.dims <= 4096:
-            raise ValueError(f"dims must be in 8..4096, not {self.dims}")
+        problems = projection_problems(self.dims, self.projection, self.projection_hidden, self.dropout)
         if self.concepts and self.concepts.dims >= self.dims:
-            raise ValueError(f"dims must be more than the concepts' {self.concepts.dims}, not {self.dims}")
-        if not 0 <= self.projection_hidden <= 16384:
-            raise ValueError(f"projection_hidden must be in 0..16384, not {self.projection_hidden}")
-        if self.projection_hidden and self.projection == "linear":
-            raise ValueError("projection_hidden is a part of the residual projection; a linear one has none")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+            problems.append(f"dims must be more than the concepts' {self.concepts.dims}, not {self.dims}")
+        if problems:
+            raise ValueError("; ".join(problems))
 
 
 class ResidualProjection(nn.Module):

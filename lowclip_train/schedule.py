@@ -1,11 +1,13 @@
 """How long and how fast a run trains, as the config says it; `optimizer.py` and `trainer.py` do it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Trained = Literal["heads", "attention", "all"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
+_LEARNING_RATES = ("learning_rate_image", "learning_rate_text", "learning_rate_projection")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +58,8 @@ class Schedule:
         for name in ("epochs", "batch_size", "captions_per_image"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("image_views", "text_views", "patience", "micro_batch_size"):
-            if getattr(self, name) < 0:
-                problems.append(f"{name} must be 0 or more, not {getattr(self, name)}")
+        at_least_0 = ("image_views", "text_views", "patience", "micro_batch_size", "seed", "weight_decay")
+        problems += _negative(self, (*at_least_0, *_LEARNING_RATES))
         if not 0 < self.layer_decay <= 1:
             problems.append(f"layer_decay must be in (0, 1], not {self.layer_decay}")
         for name in ("warmup", "ema_decay"):
@@ -85,5 +86,14 @@ class Stage:
     learning_rate_projection: float | None = None
 
     def __post_init__(self) -> None:
+        problems = _negative(self, _LEARNING_RATES)
         if self.epochs < 1:
-            raise ValueError(f"epochs must be 1 or more, not {self.epochs}")
+            problems.append(f"epochs must be 1 or more, not {self.epochs}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def _negative(config: object, names: Sequence[str]) -> list[str]:
+    """What to say of those of these attributes that are negative; None is not."""
+    values = {name: getattr(config, name) for name in names}
+    return [f"{name} must be 0 or more, not {value}" for name, value in values.items() if (value or 0) < 0]

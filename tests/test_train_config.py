@@ -70,10 +70,39 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         ),
         ("[augment]\ncrop_min_area = 1.5\n", "crop_min_area"),
         ("[text]\nlowercase = 'turkish'\n", "one of 'none', 'azerbaijani'"),
+        ("[schedule]\nseed = -1\nweight_decay = -5.0\n", "seed must be 0 or more, not -1; weight_decay"),
+        ("[schedule]\nlearning_rate_text = -0.1\n", r"learning_rate_text must be 0 or more, not -0\.1"),
+        (
+            "[[stages]]\ntrain = 'all'\nepochs = 1\nlearning_rate_image = -1\n",
+            r"stages\[0\]: learning_rate_image must be 0 or more, not -1",
+        ),
+        ("[schedule]\nsave_every_s = nan\n", r"schedule\.save_every_s must be a finite number, not nan"),
+        ("[preprocess]\nmean = [0.5, inf, 0.5]\n", r"preprocess\.mean\[1\] must be a finite number, not inf"),
+        ("[[stages]]\nwarm = -inf\n", r"stages\[0\]\.warm must be a finite number, not -inf"),
     ],
 )
 def test_values_are_checked(tmp_path: Path, addition: str, reason: str) -> None:
     (tmp_path / "c.toml").write_text(_GOOD + addition, "utf-8")
+    with pytest.raises(ConfigError, match=reason):
+        load_config(tmp_path / "c.toml")
+
+
+@pytest.mark.parametrize(
+    ("towers", "reason"),
+    [
+        ("dims = 0", r"towers: dims must be in 8\.\.4096, not 0"),
+        ("dropout = 1.5", r"dropout must be in \[0, 1\), not 1\.5"),
+        ("projection_hidden = -2", r"projection_hidden must be in 0\.\.16384, not -2"),
+        ("projection = 'linear'\nprojection_hidden = 8", "must be 0 where projection is 'linear'.*, not 8"),
+        ("image_frozen_stages = -2", "image_frozen_stages must be -1 or more, not -2"),
+        ("text_layers = [0, -1]", r"text_layers must be numbers of layers, .*, not \[0, -1\]"),
+        ("text_layers = [3, 3]", r"text_layers must be .* each once, not \[3, 3\]"),
+    ],
+)
+def test_values_of_towers_are_checked_before_anything_is_loaded(
+    tmp_path: Path, towers: str, reason: str
+) -> None:
+    (tmp_path / "c.toml").write_text(_GOOD.replace("[towers]\n", f"[towers]\n{towers}\n"), "utf-8")
     with pytest.raises(ConfigError, match=reason):
         load_config(tmp_path / "c.toml")
 

@@ -7,9 +7,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lowclip_runtime.pairs import Pair
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
-from lowclip_train.config import Augment, Schedule, Source, Towers, TrainConfig
+from lowclip_train.config import Augment, Schedule, Source, TrainConfig
 from lowclip_train.dataset import write_dataset
 from lowclip_train.distillation_config import Distillation
+from lowclip_train.towers_config import Towers
 
 COLOURS = {
     "red": ("qırmızı", (220, 20, 30)),
