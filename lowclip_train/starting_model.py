@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from tokenizers import Tokenizer as HfTokenizer
 from torch import nn
 
 from lowclip_runtime.errors import ConfigError, DatasetError
@@ -24,6 +25,7 @@ from lowclip_train.encoders import (
 )
 from lowclip_train.model import DualEncoder, ModelConfig
 from lowclip_train.parent import open_parent, parent_lineage
+from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.trim_vocab import TrimmedVocabulary, trim_tokenizer
 
 _COLUMNS = {"image", "caption"}  # of a pairs.tsv; its other columns are no text
@@ -49,7 +51,8 @@ def starting_model(config: TrainConfig, folder: Path) -> StartingModel:
     """An earlier run's model, or encoders with new projections, whose new `tokenizer.json` is written into `folder`.
 
     Raises:
-        ConfigError: an encoder or its weights cannot be had, or the checkpoint is of another model.
+        ConfigError: an encoder or its weights cannot be had, the checkpoint is of another model, or texts may have
+            more tokens, or others, than the text encoder knows.
         CheckpointError: the checkpoint to start from is none, or damaged.
     """
     torch.manual_seed(config.schedule.seed)
@@ -66,6 +69,7 @@ def _of_checkpoint(config: TrainConfig) -> StartingModel:
             f"the checkpoint {config.towers.checkpoint} knows concepts by what its encoders give, so these must stay "
             "as they are: train heads alone, or start from the checkpoint it was made of"
         )
+    _check_texts_fit(parent.model.text_tower.encoder, parent.tokenizer_path, parent.manifest.text)
     lineage = parent_lineage(config.towers.checkpoint, parent.manifest)
     return StartingModel(parent.model, parent.tokenizer_path, parent.manifest.text, lineage)
 
@@ -75,6 +79,7 @@ def _of_encoders(config: TrainConfig, folder: Path) -> StartingModel:
     text_encoder = pretrained_text_encoder(config.towers.text_encoder, config.towers.text_layers)
     text = replace(config.text, pad_token_id=cast(Any, text_encoder).config.pad_token_id or 0)
     tokenizer = tokenizer_file(config.towers.text_encoder, folder)
+    _check_texts_fit(text_encoder, tokenizer, text)
     lineage: dict[str, Any] = {
         "image_weights": config.towers.image_encoder,
         "text_weights": Path(config.towers.text_encoder).name,
@@ -88,6 +93,27 @@ def _of_encoders(config: TrainConfig, folder: Path) -> StartingModel:
     model.image_tower.encoder.load_state_dict(image_encoder.state_dict())
     model.text_tower.encoder.load_state_dict(text_encoder.state_dict())
     return StartingModel(model, tokenizer, text, lineage)
+
+
+def _check_texts_fit(encoder: nn.Module, tokenizer: Path, text: TextSpec) -> None:
+    """An id or a position without its embedding would end the run at whatever step first comes to it."""
+    with told_in_one_sentence(f"{tokenizer} is no tokenizer.json that can be read", "get it anew"):
+        vocabulary = HfTokenizer.from_file(str(tokenizer)).get_vocab()
+    token, largest = max(vocabulary.items(), key=lambda item: item[1])
+    rows = cast(Any, encoder).get_input_embeddings().num_embeddings
+    if largest >= rows:
+        raise ConfigError(
+            f"{tokenizer} gives {token!r} the id {largest}, but the text encoder has embeddings of the ids up to "
+            f"{rows - 1}; use the tokenizer that it was trained with"
+        )
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if isinstance(table, nn.Embedding):  # in the RoBERTa family positions begin behind the padding's id
+        positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+        if text.max_tokens > positions:
+            raise ConfigError(
+                f"text.max_tokens must be at most {positions}, as the text encoder has no more positions, "
+                f"not {text.max_tokens}"
+            )
 
 
 def read_corpora(paths: Sequence[str]) -> Iterator[str]:

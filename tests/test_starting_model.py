@@ -1,0 +1,49 @@
+"""What a run cannot start from: a tokenizer or a length of texts that the text encoder has no embeddings for."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tiny_training import tiny_config
+
+from lowclip_runtime.errors import ConfigError
+from lowclip_train.config import TrainConfig
+from lowclip_train.starting_model import starting_model
+
+
+def _with_max_tokens(config: TrainConfig, max_tokens: int) -> TrainConfig:
+    return replace(config, text=replace(config.text, max_tokens=max_tokens))
+
+
+def test_a_token_without_an_embedding_is_refused(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    path = tmp_path / "bert/tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    content["model"]["vocab"]["şəkil"] = 24  # of 24 tokens, from 0
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ConfigError, match=r"gives 'şəkil' the id 24, .* ids up to 23; use the tokenizer"):
+        starting_model(config, tmp_path)
+
+
+def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    starting_model(_with_max_tokens(config, 64), tmp_path)
+    with pytest.raises(ConfigError, match=r"text\.max_tokens must be at most 64, .*, not 65"):
+        starting_model(_with_max_tokens(config, 65), tmp_path)
+
+
+def test_positions_of_roberta_begin_behind_the_padding(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    from transformers import RobertaConfig, RobertaModel  # after torchvision, which starting_model imports
+
+    RobertaModel(
+        RobertaConfig(
+            vocab_size=24, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+            max_position_embeddings=40, pad_token_id=1,
+        ),
+        add_pooling_layer=False,
+    ).save_pretrained(tmp_path / "bert")  # fmt: skip
+    starting_model(_with_max_tokens(config, 38), tmp_path)
+    with pytest.raises(ConfigError, match=r"text\.max_tokens must be at most 38"):
+        starting_model(_with_max_tokens(config, 39), tmp_path)
