@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.text import TYPOGRAPHIC
 
 
 @dataclass
@@ -37,6 +38,11 @@ def text_problem(value: object) -> str:
     except UnicodeEncodeError:  # JSON can spell it: "\\ud800"
         return f"{value[:60]!r} holds half of a surrogate pair, which no UTF-8 file can"
     return ""
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing is left of `text` once it is normalized, as of one that only has invisible characters."""
+    return not text.translate(TYPOGRAPHIC).strip()
 
 
 REFUSE = BadData()  # never holds anything: it raises instead

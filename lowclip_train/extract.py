@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lowclip_runtime.pairs import Pair
+from lowclip_train.bad_data import is_blank
 
 CAPTION_NAMES = ("captions", "caption", "sentences", "text", "texts")
 # file systems take 255 and 4,096; the rest is left to the folder and to what is written aside
@@ -16,7 +17,7 @@ _CHARACTERS = re.compile(r"[^\x00-\x1f\x7f\\:*?\"<>|]+")
 def captions_of(value: Any, lang: str) -> list[tuple[str, str]]:
     """(lang, caption) of a text, a list of them, an object with `raw` or one of languages; blank ones are dropped."""
     if isinstance(value, str):
-        return [(lang, " ".join(value.split()))] if value.strip() else []
+        return [] if is_blank(value) else [(lang, " ".join(value.split()))]
     if isinstance(value, dict):
         if "raw" in value:  # Karpathy's sentences
             return captions_of(value["raw"], lang)

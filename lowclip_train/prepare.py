@@ -12,7 +12,8 @@ from typing import Any
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair, read_pairs
-from lowclip_train.bad_data import REFUSE, BadData, text_problem
+from lowclip_runtime.tab_separated import numbered_rows
+from lowclip_train.bad_data import REFUSE, BadData, is_blank, text_problem
 
 _COCO_2014 = re.compile(r"COCO_[a-z]+2014_(?=\d+$)")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
@@ -24,7 +25,7 @@ def read_flickr8k_tokens(path: Path, lang: str, split: str, bad: BadData = REFUS
     for number, line in _lines(path):
         key, tab, caption = line.partition("\t")
         image, hash_sign, _ = key.rpartition("#")
-        if not (tab and hash_sign and image and caption.strip()):
+        if not (tab and hash_sign and image) or is_blank(caption):
             bad(f"{path}, line {number}: expected 'image.jpg#0<TAB>caption', not {line[:60]!r}")
             continue
         pairs.append(Pair(image, caption.strip(), lang, split, key))
@@ -43,7 +44,7 @@ def read_flickr30k(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> 
     for number, line in list(_lines(path))[1:]:
         image, _, rest = line.partition("|")
         place, bar, caption = map(str.strip, rest.partition("|"))
-        if not (image.strip() and bar and place and caption):
+        if not (image.strip() and bar and place) or is_blank(caption):
             bad(f"{path}, line {number}: expected 'image.jpg| 0| caption', not {line[:60]!r}")
             continue
         pairs.append(Pair(image.strip(), caption, lang, split, f"{image.strip()}#{place}"))
@@ -69,7 +70,7 @@ def read_karpathy(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> l
             continue
         for sentence, (caption, identity) in enumerate(sentences):
             sentid = f"{name}#{len(pairs)}" if identity is None else str(identity)
-            if not caption:
+            if is_blank(caption):
                 bad(f"{place}.sentences[{sentence}] of {name} is empty")
             elif _is_text(f"{place}.sentences[{sentence}]", bad, raw=caption, sentid=sentid):
                 pairs.append(Pair(name, caption, lang, own.replace("restval", "train"), sentid))
@@ -89,7 +90,7 @@ def read_coco(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[
         except (KeyError, TypeError, AttributeError) as error:
             bad(f"{path} is not COCO captions JSON: annotations[{number}]: {error!r} is missing or wrong")
             continue
-        if not caption:
+        if is_blank(caption):
             bad(f"{path}: annotations[{number}] of {image} is empty")
         elif _is_text(f"{path}: annotations[{number}]", bad, caption=caption, id=identity):
             pairs.append(Pair(image, caption, lang, split, identity))
@@ -124,9 +125,13 @@ def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[P
 
     It is our own format: a malformed one is refused, never read in part.
     """
+    pairs = read_pairs(path)
+    if blank := next((p.caption for p in pairs if is_blank(p.caption)), ""):
+        line = next(line for line, row in numbered_rows(path, "pairs") if blank in row)
+        raise DatasetError(f"{path}, line {line}: the caption has only invisible characters")
     return [
         Pair(p.image, p.caption, p.lang or lang, p.split or split, p.caption_id or f"{p.image}#{i}")
-        for i, p in enumerate(read_pairs(path))
+        for i, p in enumerate(pairs)
     ]
 
 
@@ -137,7 +142,7 @@ def read_class_folders(path: Path, lang: str, split: str, bad: BadData = REFUSE)
     pairs = []
     for photo in sorted(p for p in path.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES):
         caption = photo.parent.name.replace("_", " ").strip()
-        if caption:
+        if not is_blank(caption):
             pairs.append(Pair(str(photo.relative_to(path)), caption, lang, split, photo.parent.name))
         else:
             bad(f"{photo}: the name of its folder is no caption")
