@@ -33,7 +33,7 @@ main.add_command(translate)
 @click.option("--lang", default="en", show_default=True, help="Language of captions that do not say theirs.")
 @click.option("--split", default="train", show_default=True, help="Split of images that do not say theirs.")
 @click.option("--split-list", "split_lists", multiple=True, metavar="SPLIT=FILE",
-              help="File that lists the images of a split, one a line; repeat for each split.")  # fmt: skip
+              help="File that lists the images of a split, one a line; repeat for each split and file.")  # fmt: skip
 @click.option("--exclude", type=click.Path(path_type=Path), metavar="FILE",
               help="File that names images to leave out, one a line, such as XTD's test photos.")  # fmt: skip
 @click.option("--image-column", help="Column of a parquet file with the images [default: guessed].")
@@ -109,11 +109,11 @@ main.add_command(evaluate)
 main.add_command(matrix)
 
 
-def _split_files(split_lists: tuple[str, ...]) -> dict[str, Path]:
-    files = {}
+def _split_files(split_lists: tuple[str, ...]) -> list[tuple[str, Path]]:
+    files = []
     for entry in split_lists:
         split, equals, path = entry.partition("=")
         if not (split and equals and path):
             raise click.UsageError(f"--split-list wants SPLIT=FILE, not {entry!r}")
-        files[split] = Path(path)
+        files.append((split, Path(path)))
     return files

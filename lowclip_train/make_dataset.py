@@ -1,7 +1,7 @@
 """`lowclip-train prepare` as a library call: a known format read, cut to what is wanted, checked, written whole."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
@@ -22,7 +22,7 @@ class Wanted:
 
     Attributes:
         lang, split: of captions and images that do not say theirs.
-        split_lists: split → file that lists its images; images in none are dropped.
+        split_lists: (split, file that lists images of it); images in none are dropped.
         excluded: file that names images to leave out.
         skip_bad: leave out what cannot be used, instead of refusing the whole.
         image_column, caption_columns: of parquet, guessed where not given.
@@ -30,7 +30,7 @@ class Wanted:
 
     lang: str = "en"
     split: str = "train"
-    split_lists: Mapping[str, Path] = field(default_factory=dict)
+    split_lists: Sequence[tuple[str, Path]] = ()
     excluded: Path | None = None
     skip_bad: bool = False
     image_column: str | None = None
@@ -67,7 +67,7 @@ def make_dataset(
     """
     wanted = wanted or Wanted()
     if overwrite:
-        read = (source, images, wanted.excluded, *wanted.split_lists.values())
+        read = (source, images, wanted.excluded, *(path for _, path in wanted.split_lists))
         check_replaceable(out, [path for path in read if path is not None])
     bad = BadData(skip=wanted.skip_bad)
     excluded: set[str] = set()

@@ -5,7 +5,7 @@ done with the pairs is `make_dataset.py`.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -159,8 +159,8 @@ READERS: Mapping[str, Callable[[Path, str, str, BadData], list[Pair]]] = {
 }
 
 
-def assign_splits(pairs: list[Pair], lists: Mapping[str, Path]) -> list[Pair]:
-    """Give images the split whose file lists them (Flickr8k's `Flickr_8k.trainImages.txt`); others are dropped.
+def assign_splits(pairs: list[Pair], lists: Sequence[tuple[str, Path]]) -> list[Pair]:
+    """Give images the split of which a file lists them (Flickr8k's `Flickr_8k.trainImages.txt`); others are dropped.
 
     A bare name also finds the one image of that name in a folder, and a name with its folder an image without one.
 
@@ -171,7 +171,7 @@ def assign_splits(pairs: list[Pair], lists: Mapping[str, Path]) -> list[Pair]:
     for image in dict.fromkeys(p.image for p in pairs):
         named.setdefault(PurePosixPath(image).name, []).append(image)
     split_of: dict[str, str] = {}
-    for split, path in lists.items():
+    for split, path in lists:
         for place, image in _listed_images(path, named):
             first = split_of.setdefault(image, split)
             if first != split:

@@ -207,3 +207,16 @@ def test_the_command_names_all_that_is_left_out(tmp_path: Path) -> None:
     told = CliRunner().invoke(main, arguments).stderr.splitlines()
     assert len(told) == 30
     assert all(f"line {n + 2}: {n}.png: no such file" in line for n, line in enumerate(told))
+
+
+def test_a_split_may_have_several_lists(tmp_path: Path) -> None:
+    for n, name in enumerate("abc"):
+        (tmp_path / f"{name}.png").write_bytes(png(n))
+        (tmp_path / f"{name}.txt").write_text(f"{name}.png\n")
+    (tmp_path / "tokens.txt").write_text("".join(f"{name}.png#0\t{name}\n" for name in "abc"))
+    splits = {"a": "train", "b": "val", "c": "train"}
+    lists = [f"--split-list={split}={tmp_path / name}.txt" for name, split in splits.items()]
+    arguments = ["prepare", "flickr8k", str(tmp_path / "tokens.txt"), str(tmp_path / "out"), *lists]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert {p.caption: p.split for p in pairs_in(tmp_path / "out")} == splits

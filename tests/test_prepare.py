@@ -99,7 +99,7 @@ def test_split_lists(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("a.jpg\n")
     (tmp_path / "test.txt").write_text("b.jpg\n")
     pairs = [Pair(name, "c", "en", "", "") for name in ("a.jpg", "b.jpg", "c.jpg")]
-    lists = {"train": tmp_path / "train.txt", "test": tmp_path / "test.txt"}
+    lists = [("train", tmp_path / "train.txt"), ("test", tmp_path / "test.txt")]
     assert [(p.image, p.split) for p in assign_splits(pairs, lists)] == [
         ("a.jpg", "train"),
         ("b.jpg", "test"),
@@ -204,7 +204,8 @@ def _split(tmp_path: Path, images: list[str], **lists: str) -> dict[str, str]:
         (tmp_path / f"{split}.txt").write_text("\n".join(names.split()) + "\n")
     pairs = [Pair(name, "c", "en", "", "") for name in images]
     return {
-        p.image: p.split for p in assign_splits(pairs, {split: tmp_path / f"{split}.txt" for split in lists})
+        p.image: p.split
+        for p in assign_splits(pairs, [(split, tmp_path / f"{split}.txt") for split in lists])
     }
 
 
