@@ -14,10 +14,10 @@ from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import REFUSE, BadData
 from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
+from lowclip_train.split_names import split_named
 
 _IMAGE_NAMES = ("image", "img", "photo", "jpg")
 _SPLIT_IN_NAME = re.compile(r"(?<![a-z0-9])(train|validation|val|dev|test)(?![a-z0-9])", re.IGNORECASE)
-_OUR_SPLIT = {"validation": "val", "restval": "train", "dev": "val"}
 _ROWS = 16  # read at once; with photos of 10 MB that is 160 MB
 _SUFFIXES = (
     (b"\xff\xd8", ".jpg"),
@@ -62,14 +62,14 @@ def extract_parquet(
         wanted = [*columns, "split"] if "split" in names else columns
         for number, row in enumerate(_rows(path, opened, wanted)):
             found = [c for of_lang, column in captions for c in captions_of(row[column], of_lang)]
-            own = str(row.get("split") or of_file)
             place = f"{path}, row {number}"
+            own = split_named(row.get("split"), f"{place}: split") or of_file
             name = _extract_image(place, path.stem, number, row[image], written, bad) if found else None
             if not found:
                 bad(f"{place}: no caption in {', '.join(column for _, column in captions)}")
             elif name:
                 first = written.number_captions(name, found)
-                pairs += pairs_of(name, found, _OUR_SPLIT.get(own, own), first)
+                pairs += pairs_of(name, found, own, first)
     return pairs
 
 
@@ -181,4 +181,4 @@ def _lang_and_column(option: str, lang: str) -> tuple[str, str]:
 def _split_of_file(path: Path, split: str) -> str:
     """A folder counts only by its whole name: many that hold data have `test` in theirs."""
     named = _SPLIT_IN_NAME.search(path.name) or _SPLIT_IN_NAME.fullmatch(path.absolute().parent.name)
-    return named[1].lower() if named else split
+    return split_named(named[1] if named else split, f"{path}: its split")

@@ -14,6 +14,7 @@ from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_runtime.tab_separated import numbered_rows
 from lowclip_train.bad_data import REFUSE, BadData, is_blank, text_problem
+from lowclip_train.split_names import split_named
 
 _COCO_2014 = re.compile(r"COCO_[a-z]+2014_(?=\d+$)")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
@@ -129,9 +130,10 @@ def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[P
     if blank := next((p.caption for p in pairs if is_blank(p.caption)), ""):
         line = next(line for line, row in numbered_rows(path, "pairs") if blank in row)
         raise DatasetError(f"{path}, line {line}: the caption has only invisible characters")
+    splits = [split_named(p.split, f"{path}: the split of {p.image}") or split for p in pairs]
     return [
-        Pair(p.image, p.caption, p.lang or lang, p.split or split, p.caption_id or f"{p.image}#{i}")
-        for i, p in enumerate(pairs)
+        Pair(p.image, p.caption, p.lang or lang, own, p.caption_id or f"{p.image}#{i}")
+        for i, (p, own) in enumerate(zip(pairs, splits, strict=True))
     ]
 
 

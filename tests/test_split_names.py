@@ -1,0 +1,52 @@
+"""Splits by the names that rows give them, in TSV and parquet alike."""
+
+from pathlib import Path
+
+import pytest
+from tiny_images import pairs_in, png, write_parquet
+
+from lowclip_runtime.errors import DatasetError
+from lowclip_train.make_dataset import Wanted, make_dataset
+
+SPLITS = ["train", " Validation ", "TEST", "dev", "restval", "", " ", "Mine"]
+OURS = ["train", "val", "test", "val", "train", "other", "other", "mine"]
+
+
+def _source(folder: Path, format_name: str, splits: list[str]) -> Path:
+    """Pictures 0, 1 and so on, each of its split."""
+    if format_name == "parquet":
+        rows = [{"image": png(n), "caption": f"{n}", "split": split} for n, split in enumerate(splits)]
+        return write_parquet(folder / "p.parquet", rows)
+    lines = ["image\tcaption\tsplit", *(f"{n}.png\t{n}\t{split}" for n, split in enumerate(splits))]
+    (folder / "pairs.tsv").write_text("\n".join(lines))
+    for n in range(len(splits)):
+        (folder / f"{n}.png").write_bytes(png(n))
+    return folder / "pairs.tsv"
+
+
+@pytest.mark.parametrize("format_name", ["tsv", "parquet"])
+def test_a_split_is_the_same_however_it_is_written(tmp_path: Path, format_name: str) -> None:
+    source = _source(tmp_path, format_name, SPLITS)
+    make_dataset(format_name, source, tmp_path / "out", wanted=Wanted(split="other"))
+    assert [p.split for p in pairs_in(tmp_path / "out")] == OURS
+
+
+def test_the_split_of_parquet_files_that_say_none_is_named_alike(tmp_path: Path) -> None:
+    source = _source(tmp_path, "parquet", [""])
+    make_dataset("parquet", source, tmp_path / "out", wanted=Wanted(split="dev"))
+    assert [p.split for p in pairs_in(tmp_path / "out")] == ["val"]
+
+
+@pytest.mark.parametrize("format_name", ["tsv", "parquet"])
+def test_the_number_of_a_label_is_no_split(tmp_path: Path, format_name: str) -> None:
+    source = _source(tmp_path, format_name, ["0", "1"])
+    with pytest.raises(
+        DatasetError, match=r"split.* must be a name such as train, val or test, not '0'; write"
+    ):
+        make_dataset(format_name, source, tmp_path / "out")
+
+
+def test_a_column_of_whole_numbers_is_no_split(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "p.parquet", [{"image": png(1), "caption": "it", "split": 0}])
+    with pytest.raises(DatasetError, match=r"p\.parquet, row 0: split must be a name .*, not 0; write"):
+        make_dataset("parquet", path, tmp_path / "out")
