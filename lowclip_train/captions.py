@@ -28,6 +28,7 @@ class Caption:
     token_ids: tuple[int, ...]
     caption_id: str = ""
     meaning: str = ""
+    lang: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def tokenize(pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[Caption]:
     english = {(p.image, p.caption_id): p.caption for p in pairs if p.lang == "en"}
     ids = tokenizer.token_ids([p.caption for p in pairs])
     return [
-        Caption(p.caption, english.get((p.image, p.caption_id), p.caption), tuple(i), p.caption_id)
+        Caption(
+            p.caption, english.get((p.image, p.caption_id), p.caption), tuple(i), p.caption_id, lang=p.lang
+        )
         for p, i in zip(pairs, ids, strict=True)
     ]
 

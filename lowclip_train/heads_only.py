@@ -94,9 +94,10 @@ def prepare_heads(
     """
     if not (config.heads_only and isinstance(inputs, PooledInputs)):
         return None
-    captions = [c.text for i in training.images for of_lang in i.captions.values() for c in of_lang]
-    plain = list(dict.fromkeys(captions))
-    views = {caption: _views(caption, config) for caption in plain}
+    captions = [c for i in training.images for of_lang in i.captions.values() for c in of_lang]
+    plain = list(dict.fromkeys(c.text for c in captions))
+    azerbaijani = {c.text for c in captions if c.lang == "az"}  # a name may be of other languages, too
+    views = {text: _views(text, "az" if text in azerbaijani else "", config) for text in plain}
     typed = sorted({view for of_one in views.values() for view in of_one}.difference(plain))
     vectors = [pool_texts(model.text_tower, tokenizer, texts, folder) for texts in (plain, typed) if texts]
     pooled = PooledTexts([*plain, *typed], np.concatenate(vectors))
@@ -106,11 +107,11 @@ def prepare_heads(
     return HeadsOnly(pooled, views, start)
 
 
-def _views(caption: str, config: TrainConfig) -> tuple[str, ...]:
-    """A function of the caption and the seed alone."""
+def _views(caption: str, lang: str, config: TrainConfig) -> tuple[str, ...]:
+    """A function of the caption, its language and the seed alone."""
     key = [zlib.crc32(caption.encode()), config.schedule.seed]
     typed = [
-        noisy(caption, config.text_noise, np.random.default_rng([*key, view]))
+        noisy(caption, lang, config.text_noise, np.random.default_rng([*key, view]))
         for view in range(config.schedule.text_views)
     ]
     return (caption, *typed)

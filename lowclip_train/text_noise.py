@@ -6,13 +6,13 @@ and, where its spec says so, Cyrillic, costs nothing and teaches nothing; other 
 
 import numpy as np
 
-from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS, without_diacritics
+from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo
 from lowclip_train.config import TextNoise
 
 
-def noisy(text: str, noise: TextNoise, generator: np.random.Generator) -> str:
-    """`text` with each kind of noise by its probability; Cyrillic only where the text is Azerbaijani."""
+def noisy(text: str, lang: str, noise: TextNoise, generator: np.random.Generator) -> str:
+    """`text` with each kind of noise by its probability; Cyrillic only where `lang` is az."""
     drawn = generator.random(
         4
     )  # always as many, so that switching one kind off leaves the others as they are
@@ -20,7 +20,7 @@ def noisy(text: str, noise: TextNoise, generator: np.random.Generator) -> str:
         text = with_typo(text, generator)
     if drawn[1] < noise.no_diacritics_probability:
         text = without_diacritics(text)
-    elif drawn[2] < noise.cyrillic_probability and AZERBAIJANI_LETTERS.search(text):
+    elif drawn[2] < noise.cyrillic_probability and lang == "az":
         text = in_cyrillic(text)
     if drawn[3] < noise.upper_case_probability:
         text = upper_azerbaijani(text)

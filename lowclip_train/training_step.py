@@ -92,7 +92,7 @@ def _encode_texts(
     """Captions, as people type them, in pieces of like length → the text encoder's pooled vectors, and their order."""
     if run.heads:
         return _looked_up(run, run.heads, captions, generator), torch.arange(len(captions))
-    typed = [noisy(caption.text, run.config.text_noise, generator) for caption in captions]
+    typed = [noisy(caption.text, caption.lang, run.config.text_noise, generator) for caption in captions]
     again = iter(run.tokenizer.token_ids([t for t, c in zip(typed, captions, strict=True) if t != c.text]))
     rows = [c.token_ids if t == c.text else next(again) for t, c in zip(typed, captions, strict=True)]
     by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))

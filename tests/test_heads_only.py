@@ -11,9 +11,11 @@ from tiny_concepts import class_name, heads_config, with_concepts
 from tiny_training import COLOURS
 
 from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.pairs import read_pairs
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.concepts_config import ConceptsConfig
 from lowclip_train.config import TextNoise, TrainConfig
+from lowclip_train.dataset import write_dataset
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.run import prepare_run
 from lowclip_train.trainer import epoch_steps, train, train_step
@@ -57,6 +59,22 @@ def test_captions_are_pooled_as_typed_too(parent: TrainConfig, tmp_path: Path) -
     ).read_bytes()
     with pytest.raises(ValueError, match="text_views works where only heads train"):
         replace(config, stages=())
+
+
+def test_cyrillic_views_are_of_azerbaijani_captions(parent: TrainConfig, tmp_path: Path) -> None:
+    pairs = read_pairs(tmp_path / "data/pairs.tsv")
+    renamed = {
+        "a black picture": "a façade",
+        "qara şəkil": "qara it",
+    }  # their letters alone would say the opposite
+    pairs = [replace(p, caption=renamed.get(p.caption, p.caption)) for p in pairs]
+    write_dataset(tmp_path / "data", "colours", tmp_path / "pictures", pairs, overwrite=True)
+    noise = TextNoise(cyrillic_probability=1.0)
+    config = replace(parent, text_noise=noise, schedule=replace(parent.schedule, text_views=1))
+    heads = prepare_run(config, tmp_path / "run").heads
+    assert heads
+    assert heads.views["qara it"] == ("qara it", "гара ит")
+    assert heads.views["a façade"] == ("a façade", "a façade")
 
 
 def test_a_new_branch_changes_nothing_yet(parent: TrainConfig, tmp_path: Path) -> None:

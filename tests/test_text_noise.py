@@ -1,13 +1,19 @@
 """Captions as people type them: each kind of noise alone, and that the runtime's normalization undoes what it can."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from tiny_training import tiny_config
 
 from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import normalize_text
 from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo
+from lowclip_train import training_step
 from lowclip_train.config import TextNoise
+from lowclip_train.run import prepare_run
 from lowclip_train.text_noise import noisy
 
 CAPTIONS = (
@@ -67,11 +73,38 @@ def test_each_kind_has_its_probability() -> None:
         ("upper_case_probability", upper_azerbaijani),
         ("cyrillic_probability", in_cyrillic),
     ):
-        typed = [noisy(CAPTIONS[0], TextNoise(**{name: 0.3}), generator) for _ in range(1000)]
+        typed = [noisy(CAPTIONS[0], "az", TextNoise(**{name: 0.3}), generator) for _ in range(1000)]
         assert set(typed) == {CAPTIONS[0], changed(CAPTIONS[0])}
         assert 230 < typed.count(changed(CAPTIONS[0])) < 370
-    assert noisy("a dog", TextNoise(cyrillic_probability=1.0), generator) == "a dog"
-    assert noisy(CAPTIONS[0], TextNoise(), generator) == CAPTIONS[0]
+    assert noisy(CAPTIONS[0], "az", TextNoise(), generator) == CAPTIONS[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "typed"),
+    [
+        ("qara it", "az", "гара ит"),  # no letter that only Azerbaijani has
+        ("a dog", "en", "a dog"),
+        ("a façade and a jalapeño", "en", "a façade and a jalapeño"),
+        ("Ein Mädchen grüßt", "de", "Ein Mädchen grüßt"),
+    ],
+)
+def test_cyrillic_is_for_azerbaijani_alone(text: str, lang: str, typed: str) -> None:
+    always = TextNoise(cyrillic_probability=1.0)
+    assert noisy(text, lang, always, np.random.default_rng(0)) == typed
+
+
+def test_a_step_types_captions_by_their_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(tiny_config(tmp_path, captions_per_image=2), distillation=None)  # one of each language
+    run = prepare_run(config, tmp_path / "run")
+    asked: list[tuple[str, str]] = []
+
+    def recorded(text: str, lang: str, *_: object) -> str:
+        asked.append((text.split()[-1], lang))
+        return text
+
+    monkeypatch.setattr(training_step, "noisy", recorded)
+    training_step.train_step(run, 0, [0, 1])
+    assert sorted(asked) == [("picture", "en")] * 2 + [("şəkil", "az")] * 2
 
 
 def test_a_probability_is_one() -> None:
