@@ -100,9 +100,11 @@ def test_cache_counts_damaged_lines_and_reads_on(tmp_path: Path) -> None:
     with TranslationCache(path) as cache:
         cache.append([(f"k{i}", "s", Translation("t")) for i in range(3)])
     lines = path.read_bytes().split(b"\n")
-    path.write_bytes(b"\n".join([lines[0], b"\x00\x00\xff", lines[2], b'{"key": "k9"}', b""]))
+    no_text = [lines[1].replace(text, b"null") for text in (b'"k0"', b'"t"', b'""')]
+    bad = [b"\x00\x00\xff", b'{"key": "k9"}', b"[1]", *no_text]
+    path.write_bytes(b"\n".join([lines[0], *bad, lines[2], b""]))
     with TranslationCache(path) as cache:
-        assert (len(cache), cache.damaged_lines) == (1, 2)
+        assert (len(cache), cache.damaged_lines) == (1, len(bad))
 
 
 def test_cache_leaves_other_files_alone_and_has_one_writer(tmp_path: Path) -> None:

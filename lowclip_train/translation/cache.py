@@ -119,11 +119,11 @@ def _known(lines: Sequence[bytes]) -> tuple[dict[str, Translation], int]:
     """Translations by key, and how many lines could not be read."""
     known, damaged = {}, 0
     for line in lines:
-        row = _parsed(line)
-        try:
-            known[row["key"]] = Translation(row["text"], row["problem"])
-        except (KeyError, TypeError):
-            damaged += 1
+        match _parsed(line):
+            case {"key": str(key), "text": str(text), "problem": str(problem)}:
+                known[key] = Translation(text, problem)
+            case _:
+                damaged += 1
     return known, damaged
 
 
