@@ -12,8 +12,10 @@ from lowclip_train.config import TrainConfig
 from lowclip_train.model import DualEncoder
 
 _DECIDED = ("image_encoder", "text_pooling", "dims", "projection", "projection_hidden", "dropout")
-# where the first of all ancestors got its weights stays true for its descendants
-_INHERITED = ("image_weights", "text_weights", "text_layers", "trimmed_vocabulary")
+# where the first of all ancestors got its weights stays true for its descendants, and so does what it was trained on
+_INHERITED = (
+    "image_weights", "text_weights", "text_layers", "trimmed_vocabulary", "datasets", "pairs_sha256",
+)  # fmt: skip
 
 
 def fill_from_checkpoint(data: dict[str, Any], base: Path) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def _with_branch(parent: Checkpoint, hidden: int) -> Checkpoint:
 
 
 def parent_lineage(folder: str | Path, manifest: CheckpointManifest) -> dict[str, Any]:
-    """What a child's lineage says of its start: which checkpoint it was, and where that one's weights came from."""
+    """What a child's lineage says of its start: which checkpoint it was, and what that one was made of."""
     inherited = {key: manifest.lineage[key] for key in _INHERITED if key in manifest.lineage}
     sha256 = sha256_of(Path(folder) / "manifest.json")
     return {**inherited, "parent": {"name": manifest.name, "manifest_sha256": sha256}}

@@ -269,8 +269,9 @@ def _lineage(
         **({"dual_teacher": teacher} if teacher else {}),
         **({"stages": to_dict(config.stages)} if config.stages else {}),
         **({"concepts": to_dict(model.config.concepts)} if model.config.concepts else {}),
-        "datasets": {d.manifest.name: to_dict(d.manifest.captions) for d in datasets},
-        "pairs_sha256": {d.manifest.name: d.manifest.pairs_sha256 for d in datasets},
+        "datasets": start.get("datasets", {}) | {d.manifest.name: d.manifest.captions for d in datasets},
+        "pairs_sha256": start.get("pairs_sha256", {})
+        | {d.manifest.name: d.manifest.pairs_sha256 for d in datasets},
         "seed": config.schedule.seed,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }

@@ -17,6 +17,7 @@ from lowclip_train.checkpoint import load_checkpoint, read_manifest
 from lowclip_train.config import TrainConfig, load_config
 from lowclip_train.dataset import write_dataset
 from lowclip_train.ema import WeightAverage
+from lowclip_train.measured_model import open_model
 from lowclip_train.run import prepare_run
 from lowclip_train.trainer import train
 
@@ -65,6 +66,16 @@ def test_a_child_starts_where_its_parent_ended_and_says_who_that_was(family: Pat
     assert parent["manifest_sha256"] == sha256_of(family / "parent/checkpoint/manifest.json")
     assert parent["name"] == "tiny" and manifest.lineage["text_weights"] == "bert"
     assert not _same(_weights(tmp_path / "run"), _weights(family / "parent"))
+
+
+def test_a_child_was_trained_on_its_parents_data_too(family: Path, tmp_path: Path) -> None:
+    pairs = read_pairs(family / "data/pairs.tsv")
+    write_dataset(tmp_path / "data", "shades", family / "pictures", pairs)
+    (tmp_path / "parent").symlink_to(family / "parent")
+    child = train(_child(tmp_path), tmp_path / "run")
+    lineage = read_manifest(child).lineage
+    assert list(lineage["datasets"]) == list(lineage["pairs_sha256"]) == ["colours", "shades"]
+    assert all(open_model(child).trained_on(name) for name in ("colours", "shades"))
 
 
 def test_a_child_agrees_with_its_parent(family: Path, tmp_path: Path) -> None:
