@@ -97,12 +97,8 @@ def run(config: Path, out: Path, max_steps: int | None) -> None:
         return bool(asked)
 
     checkpoint = train(load_config(config), out, max_steps=max_steps, stop=stop)
-    if not is_first_process():
-        return
-    if checkpoint.is_dir():
+    if is_first_process() and checkpoint.is_dir():  # none is there before the first pass ended
         click.echo(str(checkpoint))
-    else:
-        click.echo("left off before the first pass ended; the same command goes on", err=True)
 
 
 main.add_command(evaluate)

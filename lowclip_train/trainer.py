@@ -17,7 +17,7 @@ import numpy as np
 from lowclip_train.checkpoint import SCHEMA_VERSION, CheckpointManifest, save_checkpoint
 from lowclip_train.config import TrainConfig
 from lowclip_train.distributed import Processes, joined_processes
-from lowclip_train.progress import ProgressReport
+from lowclip_train.progress import ProgressReport, say
 from lowclip_train.run import Run, drawn_count, prepare_run
 from lowclip_train.run_folder import held_by_this_run
 from lowclip_train.scalar_log import ScalarLog, require_tensorboard
@@ -75,6 +75,8 @@ def _take_steps(run: Run, progress: Progress, last: int, stop: Callable[[], bool
         if leaving:
             break
     report.close()
+    if run.processes.is_first and progress.step < run.steps and not _out_of_patience(run, progress):
+        say(f"left off at step {progress.step} of {run.steps}; the same command goes on")
 
 
 def _report(run: Run, first_step: int) -> ProgressReport:

@@ -39,9 +39,10 @@ def test_prepare_run_eval(tmp_path: Path) -> None:
     prepared = _run("prepare", "tsv", tmp_path / "pairs.tsv", tmp_path / "data", *images)
     assert prepared.exit_code == 0 and "16 images" in prepared.output
     begun = _run("run", tmp_path / "c.toml", "--out", tmp_path / "run", "--max-steps", 1)
-    assert begun.exit_code == 0 and begun.stderr.endswith("the same command goes on\n") and not begun.stdout
+    assert begun.exit_code == 0 and not begun.stdout
+    assert begun.stderr.endswith("\nleft off at step 1 of 2; the same command goes on\n")
     trained = _run("run", tmp_path / "c.toml", "--out", tmp_path / "run")
-    assert trained.exit_code == 0, trained.output
+    assert trained.exit_code == 0 and "left off" not in trained.stderr, trained.output
     evaluated = _run(
         "eval", tmp_path / "run/checkpoint", "--pairs", tmp_path / "pairs.tsv", *images,
         "--lang", "az", "--split", "val", "--json",

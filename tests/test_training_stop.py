@@ -1,6 +1,7 @@
 """SIGTERM at any moment, and two runs in one folder."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,14 +42,18 @@ main(["run", "c.toml", "--out", str(folder / "run")])
 ])  # fmt: skip
 def test_sigterm_ends_a_run_soon(tmp_path: Path, when: str, sign: str, status: int) -> None:
     arguments = [str(tmp_path), str(Path(__file__).parent), when]
-    child = subprocess.Popen([sys.executable, "-c", _PROGRAM, *arguments], stderr=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, "-c", _PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (tmp_path / sign).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     child.terminate()
-    assert child.wait(60) == status
-    saved = list((tmp_path / "run/state").glob("step-*/state.json"))
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == status
+    saved = [int(state.name.removeprefix("step-")) for state in (tmp_path / "run/state").glob("step-*")]
     assert bool(saved) == (when == "trains")
+    assert re.findall("left off at .*", told) == [
+        f"left off at step {step} of 20000; the same command goes on" for step in saved
+    ]
 
 
 def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
