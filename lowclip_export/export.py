@@ -11,6 +11,7 @@ from lowclip_export.bundle_writer import refuse_to_replace, write_bundle
 from lowclip_export.calibration import Samples, made_up_samples, read_samples
 from lowclip_export.dims import with_first_dims
 from lowclip_export.evaluation import RetrievalTest, existing_images, retrieval_name
+from lowclip_export.quantize import text_recipes
 from lowclip_export.recipe import Operators, Quantize
 from lowclip_export.stages import ExportedTower
 from lowclip_export.tower import FloatTower, float_image_tower, float_text_tower, quantized_tower
@@ -62,7 +63,7 @@ class ExportOptions:
             problems.append(
                 f"operators must be one of {', '.join(get_args(Operators))}, not {self.operators!r}"
             )
-        if self.quantize in ("int8", "auto") and self.calibration is None:
+        if self.to_int8 and self.calibration is None:
             problems.append(
                 f"{self.quantize} measures ranges on photos; pass --calibration with a folder of them or a "
                 "pairs.tsv"
@@ -76,12 +77,18 @@ class ExportOptions:
         if problems:
             raise ConfigError("; ".join(problems))
 
+    @property
+    def to_int8(self) -> bool:
+        """Whether recipes are carried out, which measure ranges."""
+        return self.quantize in ("int8", "auto")
+
 
 def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> BundleManifest:
     """Write the bundle `out` from a checkpoint folder; returns its manifest.
 
     Raises:
         CheckpointError: not a checkpoint, or an encoder that cannot be exported faithfully.
+        ConfigError: --dims out of range, or int8 in standard operators with no texts to calibrate on.
         DatasetError: nothing to calibrate or evaluate on.
         InputError: `out` exists and may not be replaced.
     """
@@ -128,6 +135,8 @@ def _samples(opened: Checkpoint, options: ExportOptions) -> tuple[Samples, Sampl
     if options.calibration is None:
         return made_up_samples(spec), made_up_samples(spec)
     calibration, parity = read_samples(options.calibration, options.images, spec)
+    if options.to_int8:  # refuses before the minutes of work, not after
+        text_recipes(calibrated=bool(calibration.texts), operators=options.operators)
     say(f"calibration: {len(calibration.pixels)} images, {len(calibration.texts)} texts")
     return calibration, parity
 

@@ -30,13 +30,13 @@ class FloatTower:
     """An optimized fp32 tower that awaits quantization.
 
     Attributes:
-        recipes: how it may be quantized, the default first.
+        recipes: gives how it may be quantized, the default first; asked only where it shall be.
         make: carries one of them out.
     """
 
     graph: onnx.ModelProto
     stages: Stages
-    recipes: list[Recipe]
+    recipes: Callable[[], list[Recipe]]
     make: Callable[[Recipe], onnx.ModelProto]
 
 
@@ -62,7 +62,7 @@ def float_image_tower(
     return FloatTower(
         optimized,
         stages,
-        image_recipes(optimized, operators),
+        lambda: image_recipes(optimized, operators),
         lambda recipe: quantize_image(optimized, recipe, measured),
     )
 
@@ -89,7 +89,7 @@ def float_text_tower(
     return FloatTower(
         optimized,
         stages,
-        text_recipes(calibrated=calibration.real and bool(calibration.texts), operators=operators),
+        lambda: text_recipes(calibrated=calibration.real and bool(calibration.texts), operators=operators),
         lambda recipe: quantize_text(optimized, cast(MatMulRecipe, recipe), measured),
     )
 
@@ -110,11 +110,11 @@ def quantized_tower(
         stages.compared("fp16", half_precision(graph))
         return stages.finished("fp16", {})
     if quantize == "int8":
-        recipe = tower.recipes[0]
+        recipe = tower.recipes()[0]
         stages.compared("int8", tower.make(recipe))
         return stages.finished("int8", to_dict(recipe))
     found = search(
-        tower.recipes,
+        tower.recipes(),
         tower.make,
         graph,
         drop=drop or cosine_drop(tower),

@@ -15,7 +15,7 @@ from lowclip_export import auto
 from lowclip_export.auto import search
 from lowclip_export.export import ExportOptions, export
 from lowclip_export.quantize import quantize_text
-from lowclip_export.recipe import MatMulRecipe, Recipe
+from lowclip_export.recipe import MatMulRecipe, Quantize, Recipe
 from lowclip_export.sensitivity import group_damage, quantized_outputs
 from lowclip_export.statistics import Calibration
 from lowclip_runtime.clip import LowClip
@@ -172,12 +172,26 @@ def test_standard_operators_are_only_those_of_onnx(
         assert manifest.parity[kind]["whole"]["mean_cosine"] > 0.98
 
 
-def test_standard_int8_without_texts_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("quantize", ["int8", "auto"])
+def test_standard_int8_without_texts_is_one_sentence_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantize: Quantize
+) -> None:
     checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
     photos = write_noise_pairs(tmp_path / "photos", 12).parent
-    options = ExportOptions(quantize="int8", calibration=photos, operators="standard")
+    monkeypatch.delattr("lowclip_export.export.float_image_tower")
+    options = ExportOptions(quantize=quantize, calibration=photos, operators="standard")
     with pytest.raises(ConfigError, match=r"calibrate with a pairs\.tsv"):
         export(checkpoint, tmp_path / "bundle", options)
+
+
+@pytest.mark.parametrize("quantize", ["none", "fp16"])
+def test_standard_floats_need_nothing_to_calibrate_on(tmp_path: Path, quantize: Quantize) -> None:
+    checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
+    options = ExportOptions(quantize=quantize, operators="standard")
+    manifest = export(checkpoint, tmp_path / "bundle", options)
+    for tower in (manifest.image_tower, manifest.text_tower):
+        graph = onnx.load(tmp_path / "bundle" / tower.file, load_external_data=False).graph
+        assert {node.domain for node in graph.node} == {""}
 
 
 @pytest.mark.parametrize("dims", [0, 4, 100_000])
