@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import onnx
 
+from lowclip_export.onnx_edit import producers
 from lowclip_export.recipe import Recipe
 
 _GROUPS = 8  # by depth; finer ones would each need as many runs and tell much the same
@@ -32,7 +33,7 @@ def group_damage(
         reference: the fp32 tower.
     """
     nodes = quantized_outputs(quantized, reference)
-    size = -(-len(nodes) // _GROUPS)
+    size = max(1, -(-len(nodes) // _GROUPS))  # none, if nothing was quantized
     groups = [nodes[start : start + size] for start in range(0, len(nodes), size)]
     found = []
     for group in groups:
@@ -44,12 +45,22 @@ def group_damage(
 
 def quantized_outputs(quantized: onnx.ModelProto, reference: onnx.ModelProto) -> tuple[str, ...]:
     """Outputs of the fp32 convolutions and products that the quantized graph computes in integers."""
-    still_float = {name for node in quantized.graph.node if node.op_type in _WEIGHED for name in node.output}
+    made_by = producers(quantized)
+    still_float = {
+        node.output[0]
+        for node in quantized.graph.node
+        if node.op_type in _WEIGHED and not _is_dequantized(made_by.get(node.input[1]))
+    }
     return tuple(
         node.output[0]
         for node in reference.graph.node
         if node.op_type in _WEIGHED and node.output[0] not in still_float
     )
+
+
+def _is_dequantized(weights: onnx.NodeProto | None) -> bool:
+    """In standard operators a product of integers is a float one of what DequantizeLinear gives."""
+    return weights is not None and weights.op_type == "DequantizeLinear"
 
 
 _WEIGHED = ("Conv", "MatMul")

@@ -125,6 +125,28 @@ def test_group_damage_quantizes_one_group_at_a_time() -> None:
     )
 
 
+def test_group_damage_tells_nodes_of_standard_operators_apart() -> None:
+    """Their products keep their names and operators: integers are told by what their weights come from."""
+    model = chain()
+    recipe = MatMulRecipe(method="static", operators="standard")
+    make = make_with(model)
+    damage = group_damage(make(recipe), model, recipe, make, lambda g: len(quantized_outputs(g, model)))
+    assert [(one.outputs, one.drop) for one in damage] == [((f"y{i}",), 1) for i in range(8)]
+    assert group_damage(model, model, recipe, make, lambda g: 0.0) == []
+
+
+def test_auto_eases_standard_operators(tmp_path: Path) -> None:
+    """An export whose fastest recipes all cost too much, with convolutions and with products."""
+    checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
+    pairs = write_noise_pairs(tmp_path / "photos", 12)
+    options = ExportOptions(quantize="auto", calibration=pairs, operators="standard", max_drop=0)
+    manifest = export(checkpoint, tmp_path / "bundle", options)
+    for tower in (manifest.image_tower, manifest.text_tower):
+        report = tower.recipe["search"]
+        eased = [one["recipe"]["keep_float"] for one in report["tried"] if one["recipe"]["keep_float"]]
+        assert len(eased) == 3 and len(report["sensitivity"]) > 3
+
+
 def test_auto_exports_a_bundle_that_tells_what_it_tried(tmp_path: Path) -> None:
     checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
     pairs = write_noise_pairs(tmp_path / "photos", 12)
