@@ -19,6 +19,10 @@ from lowclip_train.progress import say
 
 # float graphs differ by the order of sums only, which is some 1e-6 of cosine; more means a wrong graph
 _FLOAT_MIN_COSINE = 0.9999
+_INSTEAD = {
+    "fp16": "its numbers do not fit into fp16, so export with --quantize int8 or none",
+    "int8": "export with --quantize none",
+}
 Embeddings = NDArray[np.float32]
 Feeds = Callable[[int], Iterable[Feed]]
 
@@ -69,8 +73,17 @@ class Stages:
             )
 
     def compared(self, stage: str, graph: onnx.ModelProto) -> None:
-        """A stage that may differ; how much is reported."""
+        """A stage that may differ; how much is reported.
+
+        Raises:
+            CheckpointError: an embedding is not finite.
+        """
         embeddings = self.embed(graph)
+        if not np.isfinite(embeddings).all():
+            raise CheckpointError(
+                f"the {self.kind} tower's {stage} graph gives embeddings that are not finite; "
+                f"{_INSTEAD.get(stage, 'use another checkpoint')}"
+            )
         self._parity[stage] = to_dict(compare(self._last, embeddings))
         self._last, self.graph = embeddings, graph
         figures = self._parity[stage]
