@@ -71,9 +71,7 @@ def write_bundle(
         write_bundle_tokenizer(checkpoint.tokenizer_path, folder / TOKENIZER_NAME, source.text)
         towers = (image_tower, text_tower)
         write_hf_files(folder, source.model, source.preprocess, source.text, towers)
-        golden = write_golden(
-            folder, image_tower.file, text_tower.file, source.preprocess, source.text, image.precision
-        )
+        golden = write_golden(folder, *towers, source.preprocess, source.text)
         manifest = BundleManifest(
             schema_version=SCHEMA_VERSION,
             name=name,
@@ -116,10 +114,7 @@ def rewrite_bundle(
             for old in folder.glob(f"{tower.file}*"):
                 old.unlink()
             save_graph(graph, folder / tower.file, external=external)
-        golden = write_golden(
-            folder, before.image_tower.file, before.text_tower.file, before.preprocess, before.text,
-            before.image_tower.precision,
-        )  # fmt: skip
+        golden = write_golden(folder, before.image_tower, before.text_tower, before.preprocess, before.text)
         manifest = replace(before, created=_today(), golden=golden, lineage=lineage, evaluation=evaluation)
         return _with_manifest(folder, manifest)
 

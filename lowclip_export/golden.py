@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lowclip_runtime.bundle import Golden, Precision
+from lowclip_runtime.bundle import Golden, Precision, Tower
 from lowclip_runtime.preprocess import preprocess
 from lowclip_runtime.session import TowerSession
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
@@ -31,20 +31,22 @@ def golden_image() -> Image.Image:
 
 
 def write_golden(
-    folder: Path, image_file: str, text_file: str, preprocess_spec: PreprocessSpec, text_spec: TextSpec,
-    precision: Precision,
-) -> Golden:  # fmt: skip
-    """Write the image into the bundle's folder and run both finished graphs as the runtime will."""
+    folder: Path, image_tower: Tower, text_tower: Tower, preprocess_spec: PreprocessSpec, text_spec: TextSpec
+) -> Golden:
+    """Write the image into the bundle's folder and run both finished graphs as the runtime will.
+
+    There is one tolerance for both: that of the tower that may differ more.
+    """
     golden_image().save(folder / GOLDEN_IMAGE)
     pixel_values = preprocess([folder / GOLDEN_IMAGE], preprocess_spec)
     input_ids, attention_mask = Tokenizer(folder / "tokenizer.json", text_spec)([GOLDEN_TEXT])
-    image = TowerSession(folder / image_file).run("image_embeds", {"pixel_values": pixel_values})[0]
+    image = TowerSession(folder / image_tower.file).run("image_embeds", {"pixel_values": pixel_values})[0]
     tokens = {"input_ids": input_ids, "attention_mask": attention_mask}
-    text = TowerSession(folder / text_file).run("text_embeds", tokens)[0]
+    text = TowerSession(folder / text_tower.file).run("text_embeds", tokens)[0]
     return Golden(
         image=GOLDEN_IMAGE,
         image_embedding=tuple(map(float, image)),
         text=GOLDEN_TEXT,
         text_embedding=tuple(map(float, text)),
-        min_cosine=MIN_COSINE[precision],
+        min_cosine=min(MIN_COSINE[tower.precision] for tower in (image_tower, text_tower)),
     )
