@@ -18,7 +18,7 @@ def model_card(manifest: BundleManifest) -> str:
         _evaluation(manifest.evaluation),
         _parity(manifest.parity),
         _recipes(manifest),
-        _data(manifest.lineage),
+        _data(manifest),
         _limits(manifest),
         f"## Licence\n\n{manifest.licence}\n",
     ]
@@ -160,8 +160,9 @@ def _search(kind: str, search: dict[str, Any]) -> str:
     )
 
 
-def _data(lineage: dict[str, Any]) -> str:
+def _data(manifest: BundleManifest) -> str:
     """What the checkpoint's lineage says it was trained on; empty where it says nothing."""
+    lineage = manifest.lineage
     datasets = lineage.get("datasets")
     if not isinstance(datasets, dict) or not datasets:
         return ""
@@ -169,11 +170,11 @@ def _data(lineage: dict[str, Any]) -> str:
         f"- {name}: captions " + ", ".join(f"{split} {count:,}" for split, count in captions.items())
         for name, captions in datasets.items()
     ]
-    known = lineage.get("concepts")
-    if isinstance(known, dict):
+    known, left = lineage.get("concepts"), _dims_of_concepts(manifest)
+    if isinstance(known, dict) and left:
         lines.append(
             f"- known by name, {known['names']:,} of them: {known['pretrained']:,} classes of the image encoder's "
-            f"pretraining, {known['learned']:,} concepts of training images (the last {known['dims']} dimensions)"
+            f"pretraining, {known['learned']:,} concepts of training images (the last {left} dimensions)"
         )
     if "recoded" in lineage:
         lines.append(
@@ -192,4 +193,21 @@ def _limits(manifest: BundleManifest) -> str:
             f"The vocabulary was trimmed from {trimmed['rows_before']:,} to {trimmed['rows_kept']:,} pieces; "
             "text in languages that the corpora did not hold is cut into small pieces or unknown."
         )
+    if "dims_before_truncation" in manifest.lineage:
+        lines.append(
+            f"The embeddings were shortened from {manifest.lineage['dims_before_truncation']} to {manifest.dims} "
+            "dimensions, which costs least where the model was trained for it (Matryoshka)."
+        )
+        if isinstance(known := manifest.lineage.get("concepts"), dict):
+            lines.append(
+                f"Of the {known['dims']} dimensions that knew things by name, "
+                f"{_dims_of_concepts(manifest) or 'none'} are left."
+            )
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def _dims_of_concepts(manifest: BundleManifest) -> int:
+    """How many of the embedding's last dimensions know things by name; they are what `--dims` cuts first."""
+    known = manifest.lineage.get("concepts")
+    cut = manifest.lineage.get("dims_before_truncation", manifest.dims) - manifest.dims
+    return max(0, known["dims"] - cut) if isinstance(known, dict) else 0

@@ -77,6 +77,7 @@ def test_the_graphs_give_what_torch_gives_and_int8_names_the_same(work: Path) ->
     assert (
         "known by name, 14 of them: 0 classes" in card
         and f"14 concepts of training images (the last {_CODE} " in card
+        and "shortened" not in card
     )
     # the large matrices of concepts are kept as integers
     for name, limit in (("vision", 0.5), ("text", 0.5)):
@@ -98,3 +99,15 @@ def test_first_dims_are_those_of_its_own_projection(work: Path, dims: int) -> No
         np.testing.assert_allclose(short, without, atol=1e-5)
     sizes = [(work / f"{name}-{dims}/onnx/text_model.onnx").stat().st_size for name in ("short", "without")]
     assert sizes[0] < sizes[1] + 1000  # nothing of the concepts is left
+    card = (work / f"short-{dims}/README.md").read_text("utf-8")
+    assert "captions train/az 14" in card and "known by name" not in card
+    assert f"were shortened from {32 + _CODE} to {dims} dimensions" in card
+    assert f"Of the {_CODE} dimensions that knew things by name, none are left." in card
+    assert "by name" not in (work / f"without-{dims}/README.md").read_text("utf-8")
+
+
+def test_the_card_tells_how_many_dims_of_concepts_are_left(work: Path) -> None:
+    export(work / "checkpoint", work / "partly", ExportOptions(quantize="none", dims=40))
+    card = (work / "partly/README.md").read_text("utf-8")
+    assert "known by name, 14 of them" in card and "(the last 8 dimensions)" in card
+    assert f"Of the {_CODE} dimensions that knew things by name, 8 are left." in card
