@@ -123,7 +123,7 @@ def _with_manifest(folder: Path, manifest: BundleManifest) -> BundleManifest:
     """Write the model card and the manifest, which has the hashes of all files."""
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
     manifest = replace(manifest, files=_entries(folder))  # the card tells their size
-    (folder / _CARD_NAME).write_text(model_card(manifest), "utf-8")
+    (folder / _CARD_NAME).write_text(model_card(manifest, _domains(folder, manifest)), "utf-8")
     manifest = replace(manifest, files=_entries(folder))
     (folder / MANIFEST_NAME).write_text(dumps(manifest), "utf-8")
     for path in folder.rglob("*"):
@@ -140,6 +140,13 @@ def _write_tower(folder: Path, stem: str, tower: ExportedTower, *, external: boo
     file = f"onnx/{stem}{suffix}.onnx"
     save_graph(tower.final, folder / file, external=external)
     return Tower(file=file, precision=tower.precision, recipe=tower.recipe)
+
+
+def _domains(folder: Path, manifest: BundleManifest) -> set[str]:
+    """Those that the graphs import; `save_graph` leaves only those that a node is of."""
+    files = (manifest.image_tower.file, manifest.text_tower.file)
+    graphs = (onnx.load(folder / file, load_external_data=False) for file in files)
+    return {one.domain for graph in graphs for one in graph.opset_import}
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:

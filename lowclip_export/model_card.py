@@ -1,20 +1,21 @@
 """The bundle's README.md: what the model is, how good it is, what export cost, and its limits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from lowclip_export.graph import OPSET
 from lowclip_export.hf_tokenizer import differences
+from lowclip_export.onnx_edit import CONTRIB
 from lowclip_runtime.bundle import BundleManifest
 
 _METRICS = ("R@1", "R@5", "R@10", "mAP", "median_rank")
 
 
-def model_card(manifest: BundleManifest) -> str:
-    """Markdown, written from the manifest alone."""
+def model_card(manifest: BundleManifest, domains: Set[str]) -> str:
+    """Markdown, written from the manifest and the domains of the operators that its graphs use."""
     parts = [
         _header(manifest),
-        _use(manifest),
+        _use(manifest, domains),
         _evaluation(manifest.evaluation),
         _parity(manifest.parity),
         _recipes(manifest),
@@ -35,12 +36,12 @@ def _header(manifest: BundleManifest) -> str:
     )
 
 
-def _use(manifest: BundleManifest) -> str:
+def _use(manifest: BundleManifest, domains: Set[str]) -> str:
     text, spec = manifest.text, manifest.preprocess
     notes = [
         f"`onnx` graphs: `pixel_values` (N, 3, {spec.size_px}, {spec.size_px}) → `image_embeds`; "
         f"`input_ids`, `attention_mask` (N, L up to {text.max_tokens}) → `text_embeds`. Both of unit norm.",
-        f"ONNX opset {OPSET}; {_domains(manifest)}.",
+        f"ONNX opset {OPSET}; {_operators(manifest, domains)}.",
     ]
     code = (
         "```python\nfrom lowclip_runtime import LowClip\n\n"
@@ -81,11 +82,11 @@ def _bullets(lines: Iterable[str]) -> str:
     return "".join(f"- {line}\n" for line in lines)
 
 
-def _domains(manifest: BundleManifest) -> str:
-    operators = {tower.recipe.get("operators") for tower in (manifest.image_tower, manifest.text_tower)}
-    if operators == {"standard"}:
-        return "operators of the ONNX standard only, int8 as QDQ pairs"
-    return "operators of onnxruntime's `com.microsoft` domain where fusion or int8 needs them"
+def _operators(manifest: BundleManifest, domains: Set[str]) -> str:
+    if CONTRIB in domains:
+        return "operators of onnxruntime's `com.microsoft` domain where fusion or int8 needs them"
+    has_int8 = "int8" in (manifest.image_tower.precision, manifest.text_tower.precision)
+    return "operators of the ONNX standard only" + (", int8 as QDQ pairs" if has_int8 else "")
 
 
 def _evaluation(evaluation: dict[str, Any]) -> str:

@@ -145,6 +145,7 @@ def test_auto_eases_standard_operators(tmp_path: Path) -> None:
         report = tower.recipe["search"]
         eased = [one["recipe"]["keep_float"] for one in report["tried"] if one["recipe"]["keep_float"]]
         assert len(eased) == 3 and len(report["sensitivity"]) > 3
+    assert "operators of the ONNX standard only." in (tmp_path / "bundle/README.md").read_text("utf-8")
 
 
 def test_auto_exports_a_bundle_that_tells_what_it_tried(tmp_path: Path) -> None:
@@ -192,6 +193,8 @@ def test_standard_operators_are_only_those_of_onnx(
             assert products and all(n.input[0] in dequantized for n in products)
     for kind in ("image", "text"):  # static scales on noise: what the method costs, not what an error would
         assert manifest.parity[kind]["whole"]["mean_cosine"] > 0.98
+    told = "standard only" + (", int8 as QDQ pairs." if quantize == "int8" else ".")
+    assert told in (tmp_path / "bundle/README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("quantize", ["int8", "auto"])
@@ -214,6 +217,8 @@ def test_standard_floats_need_nothing_to_calibrate_on(tmp_path: Path, quantize: 
     for tower in (manifest.image_tower, manifest.text_tower):
         graph = onnx.load(tmp_path / "bundle" / tower.file, load_external_data=False).graph
         assert {node.domain for node in graph.node} == {""}
+    card = (tmp_path / "bundle/README.md").read_text("utf-8")
+    assert "operators of the ONNX standard only." in card and "com.microsoft" not in card
 
 
 @pytest.mark.parametrize("dims", [0, 4, 100_000])

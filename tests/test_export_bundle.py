@@ -134,6 +134,7 @@ def test_the_card_tells_what_other_clients_must_do(int8_bundle: Path):
     card = (int8_bundle / "README.md").read_text("utf-8")
     assert "all of LowCLIP's normalization" in card
     assert "| image | int8 |" in card
+    assert "onnxruntime's `com.microsoft` domain" in card
     assert "Apache-2.0" in card
 
 
