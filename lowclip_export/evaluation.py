@@ -133,8 +133,11 @@ def _recall_at_10(metrics: dict[str, Any]) -> float:
 
 
 def retrieval_name(pairs: Path, split: str | None) -> str:
-    """What the manifest calls retrieval on the `split`, or all, of a file of pairs."""
-    return pairs.parent.name + (f" {split}" if split else "")
+    """What the manifest calls retrieval on the `split`, or all, of a file of pairs: its folder's name, by any path."""
+    folder = pairs.parent
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    return (folder.name or pairs.stem) + (f" {split}" if split else "")
 
 
 def existing_images(pairs: Sequence[Pair], images: Path) -> list[Path]:
