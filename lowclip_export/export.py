@@ -1,5 +1,6 @@
 """`export()`: from a checkpoint to a bundle. The spine; each step has its own file."""
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class ExportOptions:
                 f"{self.quantize} measures ranges on photos; pass --calibration with a folder of them or a "
                 "pairs.tsv"
             )
-        if self.max_drop < 0:
+        if not 0 <= self.max_drop < math.inf:  # nan is neither
             problems.append(f"--max-drop must be 0 or more points, not {self.max_drop}")
         if self.keep_latin and not self.trim_vocab:
             problems.append("--keep-latin goes with --trim-vocab")

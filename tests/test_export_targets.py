@@ -106,6 +106,12 @@ def test_options_report_every_problem_at_once():
         ExportOptions(quantize="int4", eval_split="test")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("points", [-0.1, float("nan"), float("inf")])
+def test_a_drop_that_is_no_number_of_points(points: float):
+    with pytest.raises(ConfigError, match=f"^--max-drop must be 0 or more points, not {points}$"):
+        ExportOptions(quantize="none", max_drop=points)
+
+
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from lowclip_export import bundle_writer
