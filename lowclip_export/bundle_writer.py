@@ -25,7 +25,7 @@ from lowclip_runtime.bundle import (
     read_manifest,
 )
 from lowclip_runtime.errors import InputError
-from lowclip_runtime.files import sha256_of, whole_folder
+from lowclip_runtime.files import check_file_target, sha256_of, whole_folder
 from lowclip_runtime.schema import dumps
 from lowclip_train.checkpoint import Checkpoint
 
@@ -33,12 +33,16 @@ _CARD_NAME = "README.md"
 
 
 def refuse_to_replace(out: Path, *, overwrite: bool) -> None:
-    """Raise unless `out` is free, or a bundle that may be overwritten.
+    """Raise unless `out` is free and can be written, or a bundle that may be overwritten.
 
     Raises:
         InputError: saying what stands there.
     """
+    for link in (out, *out.parents):
+        if link.is_symlink() and not link.exists():
+            raise InputError(f"{link} is a link to nothing; name another folder")
     if not out.exists():
+        check_file_target(out)  # a folder needs the same
         return
     if not overwrite:
         raise InputError(f"{out} exists already; name another folder, or pass --overwrite to replace it")

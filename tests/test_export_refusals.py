@@ -133,12 +133,14 @@ def test_int8_without_calibration(work: Path, tmp_path: Path) -> None:
 def test_an_out_that_may_not_be_replaced(work: Path, tmp_path: Path) -> None:
     write_old_bundle(tmp_path / "bundle")
     (tmp_path / "file").write_text("a person's")
+    (tmp_path / "link").symlink_to("nowhere")
     before = content(tmp_path)
-    for out, options in (("bundle", ()), ("file", ()), ("file", ("--overwrite",))):
+    places = ("bundle", "file", "file/new", "file/a/b", "link", "link/new")
+    for out, options in (*((one, ()) for one in places), *((one, ("--overwrite",)) for one in places[1:])):
         arguments = [str(work / "checkpoint"), str(tmp_path / out), "--quantize", "none", *options]
         result = CliRunner().invoke(main, arguments)
         assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1), result.output
-        assert content(tmp_path) == before
+        assert content(tmp_path) == before and (tmp_path / "link").is_symlink()
 
 
 # Exports again and again, each time in a child of one process, which has imported everything once. The child of
