@@ -69,6 +69,8 @@ class ExportOptions:
                 f"{self.quantize} measures ranges on photos; pass --calibration with a folder of them or a "
                 "pairs.tsv"
             )
+        if self.calibration is None and self.images:
+            problems.append("--images goes with --calibration")
         if not 0 <= self.max_drop < math.inf:  # nan is neither
             problems.append(f"--max-drop must be 0 or more points, not {self.max_drop}")
         if self.keep_latin and not self.trim_vocab:

@@ -78,6 +78,9 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(export_work: Path, t
     assert "not a checkpoint" in refused(tmp_path / "nowhere", out, "--quantize", "none")
     assert "damaged" in refused(tmp_path / "damaged", out, "--quantize", "none")
     assert "--calibration" in refused(checkpoint, out)
+    assert "--images goes with --calibration" in refused(
+        checkpoint, out, "--quantize", "none", "--images", tmp_path
+    )
     assert "nothing to calibrate on" in refused(checkpoint, out, "--calibration", tmp_path / "empty")
     assert "nothing to calibrate on" in refused(checkpoint, out, "--calibration", tmp_path / "texts")
     assert "nowhere" in refused(checkpoint, out, "--calibration", tmp_path / "nowhere")
