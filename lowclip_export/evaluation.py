@@ -20,6 +20,10 @@ from lowclip_runtime.text import Tokenizer
 from lowclip_train.checkpoint import Checkpoint
 
 _BATCH = 16
+_NOT_LANGUAGES = (
+    "all",
+    "parity",
+)  # stand where the manifest names languages: pairs without one, and agreement
 
 
 class RetrievalPairs:
@@ -29,12 +33,18 @@ class RetrievalPairs:
         images: the folder of the pairs' images.
 
     Raises:
-        DatasetError: an image is missing or cannot be read.
+        DatasetError: an image is missing or cannot be read, or a language is named like other figures.
     """
 
     def __init__(
         self, pairs: Sequence[Pair], images: Path, spec: PreprocessSpec, tokenizer: Tokenizer
     ) -> None:
+        taken = [lang for lang in _NOT_LANGUAGES if any(pair.lang == lang for pair in pairs)]
+        if taken:
+            raise DatasetError(
+                f"a language of the pairs to evaluate on is named {taken[0]}, as other figures in the manifest are; "
+                "give it another name"
+            )
         self._pairs = pairs
         self._gallery = distinct_images(pairs)
         self._paths = existing_images(pairs, images)

@@ -1,10 +1,13 @@
-"""What `lowclip-export --eval` calls its figures."""
+"""What `lowclip-export --eval` measures, and what it calls its figures."""
 
 from pathlib import Path
 
 import pytest
 
-from lowclip_export.evaluation import retrieval_name
+from lowclip_export.evaluation import RetrievalTest, retrieval_name
+from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.pairs import Pair, read_pairs
+from lowclip_train.checkpoint import load_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -26,3 +29,14 @@ def test_pairs_are_named_after_their_folder_by_any_path(
     monkeypatch.chdir(tmp_path / "data/flickr8k")
     assert retrieval_name(Path(path), None) == name
     assert retrieval_name(Path(path), "test") == f"{name} test"
+
+
+@pytest.mark.parametrize("lang", ["all", "parity"])
+def test_a_language_named_like_other_figures_is_refused(export_work: Path, lang: str) -> None:
+    pairs = [
+        *read_pairs(export_work / "photos/pairs.tsv"),
+        Pair("000.png", "it", lang),
+        Pair("000.png", "ev"),
+    ]
+    with pytest.raises(DatasetError, match=f"a language of the pairs .* is named {lang}, .* another name$"):
+        RetrievalTest(pairs, export_work / "photos", load_checkpoint(export_work / "checkpoint"))
