@@ -46,7 +46,7 @@ class RetrievalPairs:
                 "give it another name"
             )
         self._pairs = pairs
-        self._gallery = distinct_images(pairs)
+        self._place = {name: i for i, name in enumerate(distinct_images(pairs))}  # in the gallery
         self._paths = existing_images(pairs, images)
         self._spec = spec
         self._tokenizer = tokenizer
@@ -64,7 +64,7 @@ class RetrievalPairs:
         found = {}
         for lang, rows in self.rows().items():
             some = [self._pairs[i] for i in rows]
-            places = [self._gallery.index(name) for name in distinct_images(some)]
+            places = [self._place[name] for name in distinct_images(some)]
             found[lang] = both_directions(some, images[places], texts[rows])
         return found
 
@@ -107,6 +107,7 @@ class RetrievalTest(RetrievalPairs):
         model = checkpoint.model
         self._images_before = embed_by_torch(model.image_tower, self.image_feeds())  # (G, D)
         self._texts_before = embed_by_torch(model.text_tower, self.text_feeds())  # (Q, D)
+        self._before = self.metrics(self._images_before, self._texts_before)
 
     def image_drop(self, graph: onnx.ModelProto) -> float:
         """Points of R@10, text → image, that an image tower costs; the mean over the languages."""
@@ -119,10 +120,9 @@ class RetrievalTest(RetrievalPairs):
     def result(self, image_graph: onnx.ModelProto, text_graph: onnx.ModelProto) -> dict[str, Any]:
         """For each language: gallery, queries, metrics `before` and `after`; and parity on these items."""
         images, texts = self.embed_images(image_graph), self.embed_texts(text_graph)
-        before = self.metrics(self._images_before, self._texts_before)
         after = self.metrics(images, texts)
         result: dict[str, Any] = {
-            lang or "all": {**sizes, "before": before[lang], "after": after[lang]}
+            lang or "all": {**sizes, "before": self._before[lang], "after": after[lang]}
             for lang, sizes in self.sizes().items()
         }
         result["parity"] = {
@@ -132,9 +132,8 @@ class RetrievalTest(RetrievalPairs):
         return result
 
     def _drop(self, images: Embeddings, texts: Embeddings) -> float:
-        before = self.metrics(self._images_before, self._texts_before)
         after = self.metrics(images, texts)
-        drops = [_recall_at_10(before[lang]) - _recall_at_10(after[lang]) for lang in before]
+        drops = [_recall_at_10(self._before[lang]) - _recall_at_10(after[lang]) for lang in after]
         return 100 * float(np.mean(drops))
 
 
