@@ -111,7 +111,7 @@ def _evaluation(evaluation: dict[str, Any]) -> str:
 
 def _parity(parity: dict[str, Any]) -> str:
     lines = [
-        f"| {tower} | {stage} | {one['mean_cosine']:.5f} | {one['min_cosine']:.5f} | "
+        f"| {tower} | {stage} | {one['items']} | {one['mean_cosine']:.5f} | {one['min_cosine']:.5f} | "
         f"{one['centred_cosine']:.5f} | {one['top1_agreement']:.3f} |"
         for tower, stages in parity.items()
         for stage, one in stages.items()
@@ -123,7 +123,7 @@ def _parity(parity: dict[str, Any]) -> str:
         for tower, stages in parity.items()
         if "batch_invariance" in stages
     ]
-    head = "| tower | stage | mean cosine | lowest | centred | same nearest |\n|---|---|---|---|---|---|"
+    head = "| tower | stage | items | mean cosine | lowest | centred | same nearest |\n|---|---|---|---|---|---|---|"
     return (
         "## Parity\n\nEach stage against the one before; `whole` is the finished graph against torch.\n\n"
         + "\n".join([head, *lines, "", *invariance])

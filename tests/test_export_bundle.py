@@ -133,7 +133,9 @@ def test_evaluation_is_before_and_after_for_each_language(int8_bundle: Path):
 def test_the_card_tells_what_other_clients_must_do(int8_bundle: Path):
     card = (int8_bundle / "README.md").read_text("utf-8")
     assert "all of LowCLIP's normalization" in card
-    assert "| image | int8 |" in card
+    items = {kind: read_manifest(int8_bundle).parity[kind]["int8"]["items"] for kind in ("image", "text")}
+    assert items == {"image": 5, "text": 5}  # a fifth of the 28 pairs
+    assert "| image | int8 | 5 |" in card and "| text | int8 | 5 |" in card
     assert "onnxruntime's `com.microsoft` domain" in card
     assert "Apache-2.0" in card
 
