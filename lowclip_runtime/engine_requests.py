@@ -18,6 +18,7 @@ import qdrant_edge
 from numpy.typing import NDArray
 
 from lowclip_runtime.errors import InputError
+from lowclip_runtime.photo_facts import OF_THE_FILE
 from lowclip_runtime.points import Where
 
 Vectors: TypeAlias = Literal["float32", "int8", "binary"]
@@ -93,14 +94,20 @@ def nearest(
 
 
 def with_facts(where: Where | None) -> qdrant_edge.Filter | None:
-    """Points whose payload holds, under every key, one of the values: as text or as the number that it reads as."""
+    """Points whose payload holds, under every key, one of the values: as text or as the number that it reads as.
+
+    MEASURED with a million points, an album of 500: 0.5 ms by text, a second by text or number.
+    """
     if not where:
         return None
     return qdrant_edge.Filter(must=[qdrant_edge.Filter(should=_matches(key, where[key])) for key in where])
 
 
 def _matches(key: str, values: Sequence[str]) -> list[Any]:
-    numbers = [int(value) for value in values if _NUMBER.fullmatch(value)]
+    # a file's own facts are texts, and asked for as a number too, `album=2024` would not go by the index of albums: one
+    # of a million photos took a second for that
+    may_be_numbers = () if key in OF_THE_FILE else values
+    numbers = [int(value) for value in may_be_numbers if _NUMBER.fullmatch(value)]
     matches = [qdrant_edge.MatchAny(some) for some in (list(values), numbers) if some]
     # unquoted, a name with a dot is a path into the payload, and one with a space is none at all
     return [qdrant_edge.FieldCondition(f'"{key}"', match=match) for match in matches]

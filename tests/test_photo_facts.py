@@ -10,6 +10,7 @@ from PIL import Image
 from tiny_bundle import picture
 
 from lowclip_runtime.clip import LowClip
+from lowclip_runtime.engine_requests import _matches
 from lowclip_runtime.errors import InputError
 from lowclip_runtime.facts_file import read_facts
 from lowclip_runtime.index import Hit, Index
@@ -128,6 +129,11 @@ def test_what_cannot_be_a_fact_is_refused(
 ) -> None:
     with Index.open(tmp_path / "i", tiny_clip) as index, pytest.raises(InputError, match=r"d\.jpg"):
         index.set_facts({str(gallery / "d.jpg"): facts})
+
+
+def test_only_facts_of_the_user_are_asked_for_as_numbers() -> None:
+    counts = {key: len(_matches(key, ["2024"])) for key in ("album", "taken", "year")}
+    assert counts == {"album": 1, "taken": 1, "year": 2}
 
 
 def test_a_facts_file_names_its_bad_line(tmp_path: Path) -> None:
