@@ -41,9 +41,9 @@ def differences(spec: TextSpec) -> list[str]:
 
 
 def write_bundle_tokenizer(source: Path, target: Path, spec: TextSpec) -> None:
-    """Copy a `tokenizer.json`, with the normalization of `spec` put before its own."""
-    content = json.loads(source.read_text("utf-8"))
-    target.write_text(json.dumps(with_normalization(content, spec), ensure_ascii=False), "utf-8")
+    """Copy a `tokenizer.json`, with the normalization of `spec` put before its own, and no blanks between values."""
+    content = with_normalization(json.loads(source.read_text("utf-8")), spec)
+    target.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
 
 def with_normalization(content: dict[str, Any], spec: TextSpec) -> dict[str, Any]:
