@@ -271,7 +271,7 @@ class Index:
         embedding = np.asarray(embedding, np.float32)
         if embedding.shape != (self._clip.dims,) or not np.isfinite(embedding).all():
             raise InputError(
-                f"an embedding of shape {(self._clip.dims,)} and finite numbers is needed, as {self._clip.name!r} "
+                f"an embedding of shape {(self._clip.dims,)} is needed, of finite numbers, as {self._clip.name!r} "
                 f"gives it, not {embedding.shape}"
             )
         return self._nearest(embedding[None], k, where)[0]

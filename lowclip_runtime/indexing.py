@@ -8,7 +8,7 @@ rerun goes on from there.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,13 +148,17 @@ class _GalleryUpdate:
 
     def _store(self, outcomes: list[_Outcome]) -> None:
         points, broken = [], []
+        before = self._shard.retrieve(
+            [self._id(one.file.path) for one in outcomes if one.file.path in self._changed]
+        )
         for outcome in outcomes:
             path = outcome.file.path
             if outcome.embedding is None:
                 self.leave_out(path, outcome.reason)
                 broken += [self._id(path)] if path in self._changed else []
             else:
-                points.append(Point(self._id(path), self._payload(outcome), outcome.embedding))
+                payload = self._payload(outcome, before.get(self._id(path), {}))
+                points.append(Point(self._id(path), payload, outcome.embedding))
                 self._count(outcome)
         self._shard.upsert(points)
         self._shard.delete(broken)
@@ -221,9 +225,11 @@ class _GalleryUpdate:
         ids = dict.fromkeys([*own, *self._contents.ids(sha256, _TWINS)])
         return [point for point in self._shard.fetch(list(ids)) if point.payload.get("sha256") == sha256]
 
-    def _payload(self, outcome: _Outcome) -> dict[str, Any]:
+    def _payload(self, outcome: _Outcome, before: Mapping[str, Any]) -> dict[str, Any]:
+        """What is stored beside the embedding; `before` is what this is to replace."""
         file = outcome.file
-        facts = {**outcome.said, **place_facts(file.path), **outcome.facts}
+        said = {**outcome.said, **self._kept.since(self._id(file.path), before)}
+        facts = {**said, **place_facts(file.path), **outcome.facts}
         root = str(self._root)
         return PhotoRecord(
             root, file.path, file.size_bytes, file.mtime_ns, outcome.sha256, facts

@@ -27,21 +27,28 @@ class KeptFacts:
     def __init__(self, shard: Shard, ids: Iterable[str]) -> None:
         self._of_photo: dict[str, UsersFacts] = {}
         self._holders: dict[str, dict[str, str]] = {}  # content → ids of those that had it → their file names
+        self._new: set[str] = set()  # contents that no photo had before
         for some in batches(ids, _BATCH):
             for one, payload in shard.retrieve(some).items():
-                record = PhotoRecord.from_payload(payload)
-                said = {name: value for name, value in record.facts.items() if name not in OF_THE_FILE}
+                record, said = PhotoRecord.from_payload(payload), _said(payload)
                 if said:
                     self._of_photo[one] = said
                     self._holders.setdefault(record.sha256, {})[one] = PurePosixPath(record.path).name
+
+    def since(self, one: str, payload: Mapping[str, Any]) -> UsersFacts:
+        """What was said of a photo meanwhile, by its `payload` of now; it holds for what its place shows."""
+        before = self._of_photo.get(one, {})
+        return {name: value for name, value in _said(payload).items() if before.get(name) != value}
 
     def take(self, one: str, path: str, sha256: str, *, is_known: bool) -> UsersFacts:
         """What was said of the photo that `path`, with the id `one`, shows now; each is taken by one other photo.
 
         Args:
-            is_known: another photo had this content; if nothing was said of that, nothing is of this. A content that
-                is new is that of the photo at this place, edited.
+            is_known: the index has this content; if nothing was said of the photo that had it, nothing is of this. A
+                content that is new is that of the photo at this place, edited, and may be so at several.
         """
+        if not self._of_photo:
+            return {}
         holders = self._holders.get(sha256, {})
         if one in holders:
             del holders[one]
@@ -51,4 +58,11 @@ class KeptFacts:
             holder = next((other for other, its in holders.items() if its == name), next(iter(holders)))
             del holders[holder]
             return self._of_photo[holder]
-        return {} if is_known else self._of_photo.get(one, {})
+        if not is_known:
+            self._new.add(sha256)
+        return self._of_photo.get(one, {}) if sha256 in self._new else {}
+
+
+def _said(payload: Mapping[str, Any]) -> UsersFacts:
+    facts = PhotoRecord.facts_in(payload)
+    return {name: value for name, value in facts.items() if name not in OF_THE_FILE}

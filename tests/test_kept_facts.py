@@ -66,6 +66,41 @@ def test_what_is_overwritten_with_another_photo_is_that_photo(
         assert said(index, "w1") == []
 
 
+@pytest.mark.parametrize("batch", [1, 64])
+def test_copies_that_are_edited_alike_keep_their_facts(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(indexing, "STORE_BATCH", batch)
+    monkeypatch.setattr(indexing, "BATCH_SIZE", batch)
+    (numbered / "2.jpg").write_bytes((numbered / "1.jpg").read_bytes())
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / f"{number}.jpg"): {"who": f"w{number}"} for number in (1, 2)})
+        for name in ("0.jpg", "1.jpg", "2.jpg"):  # and the edited photo is exported once more
+            picture((1, 2, 3)).save(numbered / name)
+        index.add_folder(numbered)
+        assert (said(index, "w1"), said(index, "w2")) == (["1.jpg"], ["2.jpg"])
+
+
+def test_what_is_said_while_the_folder_is_added_stays(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "STORE_BATCH", 1)
+
+    def say(done: int, total: int) -> None:
+        if done == 1:
+            index.set_facts({str(numbered / "4.jpg"): {"who": "w4"}, str(numbered / "3.jpg"): {"who": "new"}})
+
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / "3.jpg"): {"who": "old", "where": "x"}})
+        for number in range(1, 5):
+            picture((7, 7, 50 * number)).save(numbered / f"{number}.jpg")
+        index.add_folder(numbered, progress=say)
+        assert (said(index, "w4"), said(index, "new"), said(index, "old")) == (["4.jpg"], ["3.jpg"], [])
+        assert len(index.search("göy", where={"where": "x"})) == 1
+
+
 def test_photos_of_one_content_keep_their_facts_by_their_names(
     tmp_path: Path, tiny_clip: LowClip, numbered: Path
 ) -> None:
