@@ -20,10 +20,7 @@ from lowclip_runtime.text import Tokenizer
 from lowclip_train.checkpoint import Checkpoint
 
 _BATCH = 16
-_NOT_LANGUAGES = (
-    "all",
-    "parity",
-)  # stand where the manifest names languages: pairs without one, and agreement
+_NOT_LANGUAGES = ("all", "parity")  # stand where the manifest names languages
 
 
 class RetrievalPairs:

@@ -21,6 +21,7 @@ class Caption:
     Attributes:
         caption_id: captions of one image that share it, if it is not empty, say the same.
         meaning: captions that share it, if it is not empty, say the same, whatever their images.
+        lang: its language, as the dataset names it.
     """
 
     text: str

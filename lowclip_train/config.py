@@ -212,9 +212,7 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
         ConfigError: every problem in the file, in one sentence.
     """
     path = Path(path)
-    folder = (
-        path.parent.resolve()
-    )  # a run goes on under whatever name of its config, so all names give one path
+    folder = path.parent.resolve()  # a run goes on by any path to its config
     try:
         data = tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
