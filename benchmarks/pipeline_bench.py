@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import click
 import numpy as np
@@ -20,6 +21,7 @@ from large_photos import write_large_photos
 from PIL import Image
 from result_file import row, write_result
 
+from lowclip_runtime import jpeg_eighth
 from lowclip_runtime.clip import BATCH_SIZE, LowClip
 from lowclip_runtime.index import Index
 from lowclip_runtime.preprocess import decode, normalize, resize
@@ -40,9 +42,8 @@ def main(photos: Path, count: int, rounds: int, bundle: str | None) -> None:
         pixels = [one for one in map(clip.read_pixels, paths) if isinstance(one, np.ndarray)]
         runs: dict[str, Callable[[int], object]] = {
             "ours": lambda round: _index(clip, paths[0].parent, folder / f"index{round}"),
-            "decoding alone": lambda _: list(
-                done_ahead(clip.read_pixels, paths, threads=clip.threads, ahead=32)
-            ),
+            "decoding alone": lambda _: _decode(clip, paths),
+            "decoding alone, by Pillow": lambda _: _decode_by_pillow(clip, paths),
             "tower alone": lambda _: [clip.embed_pixels(some) for some in batches(pixels, BATCH_SIZE)],
             **{name: partial(_embed, peer, paths) for name, peer in _others(clip, folder).items()},
         }
@@ -82,6 +83,15 @@ def _others(clip: LowClip, folder: Path) -> dict[str, peers.Peer]:
         "clip-retrieval's DataLoader, our graph": peers.clip_retrieval(clip, clip.threads),
         "rclip's loop, our graph": peers.rclip(clip, clip.threads),
     }
+
+
+def _decode(clip: LowClip, paths: list[Path]) -> None:
+    list(done_ahead(clip.read_pixels, paths, threads=clip.threads, ahead=32))
+
+
+def _decode_by_pillow(clip: LowClip, paths: list[Path]) -> None:
+    with mock.patch.object(jpeg_eighth, "IS_COMPILED", False):
+        _decode(clip, paths)
 
 
 def _index(clip: LowClip, photos: Path, path: Path) -> None:

@@ -14,8 +14,9 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from lowclip_runtime import jpeg_eighth
 from lowclip_runtime.decode_cost import decode_bytes
 from lowclip_runtime.errors import ImageError
 from lowclip_runtime.memory import MemoryBudget
@@ -101,16 +102,18 @@ def decode(
     try:
         if isinstance(image, Image.Image):
             _check_pixels(image.size, max_pixels)
-            return _to_upright_rgb(image)
+            return _to_upright_rgb(image, _orientation(image))
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             full_size = opened.size
             _check_pixels(full_size, max_pixels)
             scaled = spec.decode_scale and opened.format in _JPEG_FORMATS
             drafted = opened.draft("RGB", _draft_size(full_size, spec)) if scaled else None
             with _memory_for(opened, full_size, budget):
-                upright = _to_upright_rgb(opened)
+                pixels = jpeg_eighth.decoded(opened, full_size) if drafted else None
+                orientation = _orientation(opened)
+                upright = _to_upright_rgb(pixels or opened, orientation)
             if drafted:
-                box = _turned(drafted[1], opened.size, _orientation(opened))
+                box = _turned(drafted[1], opened.size, orientation)
                 upright.info[_EXTENT] = (upright.size, box)
             return upright
     except ImageError as error:
@@ -176,12 +179,12 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _to_upright_rgb(image: Image.Image) -> Image.Image:
+def _to_upright_rgb(image: Image.Image, orientation: int) -> Image.Image:
     """Load the first frame, apply the EXIF orientation and bring any mode to 8-bit RGB."""
     if image.size[0] == 0 or image.size[1] == 0:
         raise ImageError("the image has no pixels")
     image.load()
-    turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(orientation)
     upright = image if turn is None else image.transpose(turn)
     if upright.mode == "RGB" and "transparency" not in upright.info:
         return upright
@@ -224,7 +227,7 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _memory_for(
-    opened: Image.Image, full_size: tuple[int, int], budget: MemoryBudget | None
+    opened: ImageFile.ImageFile, full_size: tuple[int, int], budget: MemoryBudget | None
 ) -> AbstractContextManager[None]:
     """Wait for the memory that decoding takes.
 
@@ -233,7 +236,7 @@ def _memory_for(
     """
     if budget is None:
         return nullcontext()
-    needed = decode_bytes(opened, full_size)
+    needed = decode_bytes(opened, full_size) + jpeg_eighth.file_bytes(opened, full_size)
     if not budget.holds(needed):
         raise ImageError(
             f"the image has {full_size[0]}×{full_size[1]} pixels and decoding it takes {needed >> 20:,} MB, "

@@ -1,0 +1,186 @@
+"""JPEG decoded to an eighth by ourselves: to the bit as Pillow does it, and what we do not read is left to Pillow."""
+
+import io
+import random
+import shutil
+import sysconfig
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from lowclip_runtime import jpeg_eighth
+from lowclip_runtime.preprocess import decode, resize
+from lowclip_runtime.spec import PreprocessSpec
+
+SPEC = PreprocessSpec(size_px=16, decode_scale=1.0)
+_SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
+needs_compiled = pytest.mark.skipif(not jpeg_eighth.IS_COMPILED, reason="there was no C compiler")
+
+
+def test_it_is_compiled_where_there_is_a_compiler() -> None:
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    assert jpeg_eighth.IS_COMPILED or not shutil.which(compiler)
+
+
+def pixels(kind: str, width: int, height: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(width * 1000 + height)
+    if kind == "noise":
+        return rng.integers(0, 256, (height, width, 3), np.uint8)
+    if kind == "corners":
+        return rng.integers(0, 2, (height, width, 3), np.uint8) * np.uint8(255)
+    few = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).resize((width, height))
+    return np.clip(np.asarray(few, int) + rng.integers(-9, 10, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def jpeg(image: NDArray[np.uint8] | Image.Image, **options: Any) -> bytes:
+    out = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def by_pillow(data: bytes) -> bytes:
+    with Image.open(io.BytesIO(data)) as opened:
+        opened.draft("RGB", (max(1, opened.width // 8), max(1, opened.height // 8)))
+        return opened.tobytes()
+
+
+def by_us(data: bytes) -> bytes | None:
+    with Image.open(io.BytesIO(data)) as opened:
+        return jpeg_eighth.decode(data, *opened.size)
+
+
+@needs_compiled
+@pytest.mark.parametrize("subsampling", _SUBSAMPLING)
+@pytest.mark.parametrize("quality", [10, 75, 88, 100])
+@pytest.mark.parametrize("kind", ["photo", "noise"])
+def test_as_pillow_decodes_it(kind: str, quality: int, subsampling: str) -> None:
+    for width, height in ((64, 64), (121, 90), (8, 17), (33, 200), (200, 9)):
+        for options in ({}, {"optimize": True}, {"restart_marker_blocks": 3}, {"restart_marker_rows": 1}):
+            image = pixels(kind, width, height)
+            data = jpeg(image, quality=quality, subsampling=_SUBSAMPLING[subsampling], **options)
+            assert by_us(data) == by_pillow(data), (width, height, options)
+
+
+@needs_compiled
+def test_brightest_and_darkest_values() -> None:
+    """Large coefficients: left to Pillow or the same, and most of them are the same."""
+    same = 0
+    for quality in range(5, 100, 5):
+        for subsampling in _SUBSAMPLING.values():
+            data = jpeg(pixels("corners", 80, 56), quality=quality, subsampling=subsampling)
+            ours = by_us(data)
+            assert ours in (None, by_pillow(data))
+            same += ours is not None
+    assert same > 40
+
+
+@needs_compiled
+def test_chrominance_halved_in_height_alone() -> None:
+    """A photo of 4:2:2 turned by its tags: Pillow cannot write one, but the same blocks are those of a narrower one."""
+    data = bytearray(jpeg(pixels("photo", 64, 40), subsampling=1))
+    frame = data.index(b"\xff\xc0")
+    assert data[frame + 11] == 0x21
+    data[frame + 5 : frame + 12] = bytes([0, 80, 0, 32, 3, data[frame + 10], 0x12])
+    assert by_us(bytes(data)) == by_pillow(bytes(data)) is not None
+
+
+@needs_compiled
+def test_damaged_files_are_left_to_pillow_or_read_as_by_it() -> None:
+    """Pillow forgives some damage; what we read of a damaged file must be what it reads."""
+    rng = random.Random(0)
+    read = 0
+    for number in range(600):
+        image = pixels("photo", 40 + number % 50, 40)
+        data = bytearray(jpeg(image, quality=rng.choice([30, 90]), restart_marker_blocks=rng.choice([0, 2])))
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(2, len(data))
+            if rng.random() < 0.7:
+                data[at] = rng.randrange(256)
+            elif rng.random() < 0.5:
+                del data[at : at + rng.randint(1, 30)]
+            else:
+                data[at:at] = rng.randbytes(rng.randint(1, 9))
+        damaged = bytes(data)
+        try:
+            with Image.open(io.BytesIO(damaged)) as opened:
+                if opened.mode != "RGB":
+                    continue
+            ours = by_us(damaged)
+        except OSError:
+            continue  # not a JPEG any more
+        if ours is not None:
+            assert ours == by_pillow(damaged), number
+            read += 1
+    assert read > 20
+
+
+@needs_compiled
+@pytest.mark.parametrize("cut", [0.3, 0.9, 0.999])
+def test_truncated_is_left_to_pillow(cut: float) -> None:
+    data = jpeg(pixels("photo", 90, 70))
+    assert by_us(data) is not None
+    assert jpeg_eighth.decode(data[: int(len(data) * cut)], 90, 70) is None
+    assert jpeg_eighth.decode(data[:-2], 90, 70) is None  # without its end marker
+
+
+@needs_compiled
+def test_what_follows_the_picture_is_not_looked_at() -> None:
+    data = jpeg(pixels("photo", 90, 70))
+    assert by_us(data + b"\xff\xd8 the second picture of an MPO") == by_us(data)
+
+
+@needs_compiled
+def test_other_kinds_are_left_to_pillow() -> None:
+    image = Image.fromarray(pixels("photo", 64, 48))
+    others = {
+        "progressive": jpeg(image, progressive=True),
+        "grey": jpeg(image.convert("L")),
+        "CMYK": jpeg(image.convert("CMYK")),
+        "RGB, by Adobe's marker or its names": jpeg(image, keep_rgb=True),
+    }
+    for name, data in others.items():
+        assert by_us(data) is None, name
+    assert jpeg_eighth.decode(b"", 64, 48) is jpeg_eighth.decode(b"\xff\xd8", 64, 48) is None
+    assert jpeg_eighth.decode(jpeg(image), 48, 64) is None  # the size that another marker gives
+
+
+def turned(data_of: Image.Image, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return jpeg(data_of, exif=exif, quality=90)
+
+
+@needs_compiled
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_same_photo_with_and_without_it(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = turned(Image.fromarray(pixels("photo", 213, 140)), orientation)
+    calls: list[object] = []
+
+    def counted(data: bytes, width: int, height: int) -> bytes | None:
+        calls.append(data)
+        return compiled(data, width, height)
+
+    compiled = jpeg_eighth.decode
+    monkeypatch.setattr(jpeg_eighth, "decode", counted)
+    fast = decode(data, SPEC)
+    monkeypatch.setattr(jpeg_eighth, "IS_COMPILED", False)
+    slow = decode(data, SPEC)
+    assert len(calls) == 1
+    assert fast.size == slow.size == ((27, 18) if orientation < 5 else (18, 27))
+    assert fast.tobytes() == slow.tobytes()
+    assert np.array_equal(resize(fast, SPEC), resize(slow, SPEC))
+
+
+@needs_compiled
+def test_only_an_eighth_of_files_that_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(data: bytes, width: int, height: int) -> bytes | None:
+        raise AssertionError
+
+    monkeypatch.setattr(jpeg_eighth, "decode", never)
+    image = pixels("photo", 120, 120)
+    assert decode(jpeg(image), SPEC).size == (30, 30)  # a quarter: an eighth is smaller than the spec's 16 px
+    monkeypatch.setattr(jpeg_eighth, "_LARGEST_BYTES", 100)
+    assert decode(jpeg(pixels("photo", 160, 160)), SPEC).size == (20, 20)
