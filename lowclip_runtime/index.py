@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, InputError
 from lowclip_runtime.files import bytes_on_disk
+from lowclip_runtime.forgetting import remove_folder
 from lowclip_runtime.index_check import describe_index, verify_index
 from lowclip_runtime.index_manifest import (
     SHARD_NAME,
@@ -30,7 +31,7 @@ from lowclip_runtime.index_manifest import (
     read_index_manifest,
 )
 from lowclip_runtime.index_report import IndexReport
-from lowclip_runtime.index_upkeep import remove_folder, remove_photos, set_facts
+from lowclip_runtime.index_upkeep import remove_photos, set_facts
 from lowclip_runtime.near_duplicates import LEAST_SCORE, near_photos
 from lowclip_runtime.nearest_photos import Hit, nearest_photos
 from lowclip_runtime.photo_record import LOOKUP_KEYS
@@ -180,7 +181,8 @@ class Index:
     def forget(self, folder: str | Path) -> int:
         """Take all photos below a folder out of the index and say how many were in it; the files are left alone.
 
-        For a gallery that was moved or given up, whether or not its folder is still there.
+        For a gallery that was moved or given up, whether or not its folder is still there. Facts that were given
+        with `set_facts` are those of copies elsewhere in the index from then on.
         """
         return remove_folder(self._shard, str(folder))
 

@@ -1,4 +1,7 @@
-"""Changes to single photos of an index: facts that a user gives them, and taking them out."""
+"""Changes to single photos of an index: facts that a user gives them, and taking them out.
+
+Whole folders are taken out by `forgetting.py`.
+"""
 
 import itertools
 import os
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lowclip_runtime.folder import is_utf8
-from lowclip_runtime.photo_record import PhotoRecord, checked_facts, record_id
+from lowclip_runtime.photo_record import checked_facts, record_id
 from lowclip_runtime.shard import Shard
 from lowclip_runtime.stream import batches
 
@@ -46,30 +49,19 @@ def remove_photos(shard: Shard, paths: Sequence[str]) -> int:
     return told
 
 
-def remove_folder(shard: Shard, folder: str) -> int:
-    """Take all photos below a folder out, whether or not it is there; how many there were."""
-    above = tuple(f"{one}/".replace("//", "/") for one in _spellings(folder))
-    records = (PhotoRecord.from_payload(point.payload) for point in shard.scroll())
-    ids = [record.id for record in records if record.absolute_path.startswith(above)]
-    for some in batches(ids, _BATCH):
-        shard.delete(some)
-    shard.flush()
-    return len(ids)
-
-
 def _known(shard: Shard, paths: Sequence[str]) -> list[str]:
     """The ids of those photos that are there; a path through a linked folder is understood too, in either form of its
     letters.
 
     A photo that is a link itself is another photo than what it leads to.
     """
-    ids = [[record_id(one) for one in _spellings(path)] for path in paths]
+    ids = [[record_id(one) for one in spellings(path)] for path in paths]
     found = shard.retrieve(list(dict.fromkeys(itertools.chain.from_iterable(ids))))
     known = [next((one for one in some if one in found), None) for some in ids]
     return list(dict.fromkeys(one for one in known if one is not None))
 
 
-def _spellings(path: str) -> list[str]:
+def spellings(path: str) -> list[str]:
     """What an index may know the photo by; it holds no name that is not UTF-8."""
     both = (os.path.abspath(path), _linkless(path))  # noqa: PTH100
     forms = ((one, unicodedata.normalize("NFC", one), unicodedata.normalize("NFD", one)) for one in both)

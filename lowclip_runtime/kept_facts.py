@@ -30,7 +30,7 @@ class KeptFacts:
         self._new: set[str] = set()  # contents that no photo had before
         for some in batches(ids, _BATCH):
             for one, payload in shard.retrieve(some).items():
-                record, said = PhotoRecord.from_payload(payload), _said(payload)
+                record, said = PhotoRecord.from_payload(payload), said_by_users(payload)
                 if said:
                     self._of_photo[one] = said
                     self._holders.setdefault(record.sha256, {})[one] = PurePosixPath(record.path).name
@@ -38,7 +38,7 @@ class KeptFacts:
     def since(self, one: str, payload: Mapping[str, Any]) -> UsersFacts:
         """What was said of a photo meanwhile, by its `payload` of now; it holds for what its place shows."""
         before = self._of_photo.get(one, {})
-        return {name: value for name, value in _said(payload).items() if before.get(name) != value}
+        return {name: value for name, value in said_by_users(payload).items() if before.get(name) != value}
 
     def take(self, one: str, path: str, sha256: str, *, is_known: bool) -> UsersFacts:
         """What was said of the photo that `path`, with the id `one`, shows now; each is taken by one other photo.
@@ -63,6 +63,7 @@ class KeptFacts:
         return self._of_photo.get(one, {}) if sha256 in self._new else {}
 
 
-def _said(payload: Mapping[str, Any]) -> UsersFacts:
+def said_by_users(payload: Mapping[str, Any]) -> UsersFacts:
+    """Facts of a photo's payload that are not of its file and place."""
     facts = PhotoRecord.facts_in(payload)
     return {name: value for name, value in facts.items() if name not in OF_THE_FILE}

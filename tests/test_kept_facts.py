@@ -145,3 +145,34 @@ def test_a_hidden_gallery_outlives_that_of_the_folder_above(
         assert len(index) == 4
         (hidden / "4.jpg").unlink()
         assert index.add_folder(hidden).removed == 1
+
+
+def test_a_gallery_that_was_moved_and_forgotten_keeps_its_facts(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    (numbered / "sub/4.jpg").write_bytes((numbered / "4.jpg").read_bytes())  # a copy of which nothing is said
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(numbered)
+        facts = {str(numbered / f"{number}.jpg"): {"who": f"w{number}", "n": number} for number in (1, 2, 4)}
+        index.set_facts(facts)
+        moved = numbered.rename(tmp_path / "moved")
+        (moved / "1.jpg").rename(moved / "renamed.jpg")
+        index.add_folder(moved)
+        index.set_facts({str(moved / "2.jpg"): {"who": "said anew"}})
+        assert index.forget(numbered) == 5
+        assert [said(index, f"w{number}") for number in (1, 2, 4)] == [["renamed.jpg"], [], ["4.jpg"]]
+        (second,) = index.search("göy", where={"who": "said anew"})
+        assert (second.path, second.payload["n"]) == (str(moved.resolve() / "2.jpg"), 2)
+        with_facts = [hit.path for hit in index.search("göy", 20) if "who" in hit.payload]
+        assert len(with_facts) == 3 and len(index) == 5
+
+
+def test_a_folder_that_is_given_up_leaves_no_facts_where_there_is_no_copy(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    (numbered / "4.jpg").rename(numbered / "sub/4.jpg")
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / "sub/4.jpg"): {"who": "w4"}})
+        assert index.forget(numbered / "sub") == 1
+        assert said(index, "w4") == [] and len(index) == 3

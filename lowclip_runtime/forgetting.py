@@ -1,0 +1,64 @@
+"""Takes a whole folder out of an index, once what its users said of the photos is said of their copies elsewhere."""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from lowclip_runtime.index_upkeep import set_facts, spellings
+from lowclip_runtime.kept_facts import said_by_users
+from lowclip_runtime.photo_record import PhotoRecord
+from lowclip_runtime.shard import Shard
+from lowclip_runtime.stream import batches
+
+_BATCH = 1024
+Said = dict[str, Any]
+
+
+def remove_folder(shard: Shard, folder: str) -> int:
+    """Take all photos below a folder out, whether or not it is there; how many there were.
+
+    A copy is given what it was not given itself. Of several, it is the one of the same file name; each takes the facts
+    of one photo. A kill leaves the folder's photos, and the next call does the same again.
+    """
+    above = tuple(f"{one}/".replace("//", "/") for one in spellings(folder))
+    ids: list[str] = []
+    said: dict[str, dict[str, Said]] = {}  # content → absolute path → facts
+    for record, its in _records(shard):
+        if record.absolute_path.startswith(above):
+            ids.append(record.id)
+            if its:
+                said.setdefault(record.sha256, {})[record.absolute_path] = its
+    if said:
+        set_facts(shard, _of_copies(shard, above, said))
+    for some in batches(ids, _BATCH):
+        shard.delete(some)
+    shard.flush()
+    return len(ids)
+
+
+def _of_copies(shard: Shard, above: tuple[str, ...], said: dict[str, dict[str, Said]]) -> dict[str, Said]:
+    """Photo elsewhere → the facts that it takes over; `said` is used up."""
+    taken: dict[str, Said] = {}
+    others: list[tuple[PhotoRecord, Said]] = []
+    for record, its in _records(shard):
+        holders = said.get(record.sha256, {})
+        if not holders or record.absolute_path.startswith(above):
+            continue
+        holder = next((one for one in holders if _name(one) == _name(record.path)), None)
+        if holder is None:
+            others.append((record, its))
+        else:
+            taken[record.absolute_path] = {**holders.pop(holder), **its}
+    for record, its in others:
+        if holders := said[record.sha256]:
+            taken[record.absolute_path] = {**holders.pop(next(iter(holders))), **its}
+    return taken
+
+
+def _records(shard: Shard) -> Iterator[tuple[PhotoRecord, Said]]:
+    for point in shard.scroll():
+        yield PhotoRecord.from_payload(point.payload), dict(said_by_users(point.payload))
+
+
+def _name(path: str) -> str:
+    return PurePosixPath(path).name
