@@ -42,15 +42,15 @@ $(INTEROP)/optimum.done: tests/interop/optimum-constraints.txt
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/runtime.done: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/runtime.done: pyproject.toml constraints.txt lowclip_runtime/_jpeg_eighth.c | $(VENV)/bin/python
 	$(PIP) -e .
 	touch $@
 
 # torch first and by its exact version, so that no other requirement can choose a build for it
-$(VENV)/dev.done: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/dev.done: pyproject.toml constraints.txt lowclip_runtime/_jpeg_eighth.c | $(VENV)/bin/python
 	$(PIP) torch==2.13.0
 	$(PIP) -e ".[dev]"
 	touch $@ $(VENV)/runtime.done
 
 clean:
-	rm -rf $(VENV) $(INTEROP) demo-out runs build *.egg-info
+	rm -rf $(VENV) $(INTEROP) demo-out runs build *.egg-info lowclip_runtime/*.so
