@@ -92,8 +92,8 @@ class LowClip:
         unknown = sorted(set(towers) - set(TOWERS))
         if unknown or not towers or isinstance(towers, str):
             raise InputError(f"towers must be some of {TOWERS}, not {towers!r}")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads must be 1 or more, not {threads}")
+        if threads is not None and not (isinstance(threads, int | np.integer) and threads >= 1):
+            raise InputError(f"threads must be 1 or more, not {threads!r}")
         check_provider(provider)
         path = Path(bundle) if bundle is not None else shipped_bundle()
         return cls(path, read_manifest(path), provider, provider_options, threads, towers)

@@ -255,8 +255,8 @@ class Index:
             InputError: `k` is less than 1, or `text_share` is not from 0 to 1.
         """
         _check_k(k)
-        if not 0 <= text_share <= 1:
-            raise InputError(f"text_share must be from 0 to 1, not {text_share}")
+        if not (isinstance(text_share, int | float | np.floating) and 0 <= text_share <= 1):
+            raise InputError(f"text_share must be from 0 to 1, not {text_share!r}")
         of_image, of_text = self._embed_image(image), self._clip.embed_texts([text])[0]
         both = (1 - text_share) * of_image + text_share * of_text
         return self.search_embedding(both / np.linalg.norm(both), k, where=where)

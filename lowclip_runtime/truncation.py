@@ -27,5 +27,5 @@ def check_dims(dims: int | None, of_bundle: int) -> None:
     Raises:
         InputError: naming the range.
     """
-    if dims is not None and not LEAST_DIMS <= dims <= of_bundle:
-        raise InputError(f"dims must be {LEAST_DIMS} to {of_bundle}, the bundle's own, not {dims}")
+    if dims is not None and not (isinstance(dims, int | np.integer) and LEAST_DIMS <= dims <= of_bundle):
+        raise InputError(f"dims must be {LEAST_DIMS} to {of_bundle}, the bundle's own, not {dims!r}")

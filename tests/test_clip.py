@@ -156,9 +156,10 @@ def test_unknown_towers_are_refused(tiny_bundle: Path, towers: tuple[str, ...]) 
         LowClip.open(tiny_bundle, towers=towers)
 
 
-def test_threads_must_be_positive(tiny_bundle: Path) -> None:
-    with pytest.raises(InputError, match="threads must be 1 or more"):
-        LowClip.open(tiny_bundle, threads=0)
+@pytest.mark.parametrize("threads", [0, "2", 1.5])
+def test_threads_must_be_positive(tiny_bundle: Path, threads: Any) -> None:
+    with pytest.raises(InputError, match=f"threads must be 1 or more, not {threads!r}"):
+        LowClip.open(tiny_bundle, threads=threads)
 
 
 def test_opening_loads_no_tower(tiny_bundle: Path) -> None:

@@ -43,7 +43,8 @@ def test_like_a_photo_and_like_a_text(tmp_path: Path, tiny_clip: LowClip, photos
         assert [(hit.path, pytest.approx(hit.score, abs=1e-6)) for hit in both] == [
             (hit.path, hit.score) for hit in expected
         ]
-        for share in (-0.1, 1.1, float("nan")):
+        wrong: tuple[Any, ...] = (-0.1, 1.1, float("nan"), "0.5")
+        for share in wrong:
             with pytest.raises(InputError, match="text_share must be from 0 to 1"):
                 index.search_like(photos["göy"], "göy", text_share=share)
 

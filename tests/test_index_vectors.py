@@ -103,6 +103,7 @@ def test_the_choice_is_kept_and_another_one_is_refused(path: Path, tiny_clip: Lo
     [
         ({"vectors": "int4"}, "vectors must be one of float32, int8, binary, not 'int4'"),
         ({"dims": 7}, "dims must be 8 to 16, the bundle's own, not 7"),
+        ({"dims": "8"}, "dims must be 8 to 16, the bundle's own, not '8'"),
         ({"dims": 17}, "not 17"),
         ({"dims": 0}, "not 0"),
         ({"dims": -8}, "not -8"),
