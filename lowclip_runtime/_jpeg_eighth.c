@@ -66,6 +66,8 @@ static const uint8_t natural_order[BLOCK] = {
     30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 };
 
+static const int16_t no_coefficients[BLOCK] = {0};
+
 /* Bits */
 
 /* Byte by byte: where a byte 0xFF is near, or the end. */
@@ -365,7 +367,7 @@ static INLINE int read_block(Jpeg *jpeg, Reader *reader, Component *component, u
         if (reach > 1) {
             jpeg->block[0] = (int16_t)mean;
             inverse_dct_2x2(jpeg->block, out, stride);
-            memset(jpeg->block, 0, sizeof jpeg->block);
+            memcpy(jpeg->block, no_coefficients, sizeof jpeg->block); /* memset was a loop */
         } else {
             out[0] = out[1] = out[stride] = out[stride + 1] = clamp(descale(mean, 3) + 128);
         }
