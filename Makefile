@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INTEROP := .interop
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+COMPILED := $(wildcard lowclip_runtime/*.[ch])
 SOURCES := lowclip_runtime lowclip_train lowclip_export tests benchmarks
 
 .PHONY: demo test lint train-demo interop clean
@@ -42,12 +43,12 @@ $(INTEROP)/optimum.done: tests/interop/optimum-constraints.txt
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/runtime.done: pyproject.toml constraints.txt lowclip_runtime/_jpeg_eighth.c | $(VENV)/bin/python
+$(VENV)/runtime.done: pyproject.toml constraints.txt $(COMPILED) | $(VENV)/bin/python
 	$(PIP) -e .
 	touch $@
 
 # torch first and by its exact version, so that no other requirement can choose a build for it
-$(VENV)/dev.done: pyproject.toml constraints.txt lowclip_runtime/_jpeg_eighth.c | $(VENV)/bin/python
+$(VENV)/dev.done: pyproject.toml constraints.txt $(COMPILED) | $(VENV)/bin/python
 	$(PIP) torch==2.13.0
 	$(PIP) -e ".[dev]"
 	touch $@ $(VENV)/runtime.done

@@ -4,6 +4,8 @@ The work is `_jpeg_eighth.c`'s, which pip compiles where there is a C compiler. 
 read (progressive, CMYK, damaged, and so on), Pillow decodes as it does any other image.
 """
 
+import os
+
 from PIL import Image, ImageFile
 
 try:
@@ -25,9 +27,18 @@ def file_bytes(opened: ImageFile.ImageFile, full_size: tuple[int, int]) -> int:
         full_size: width and height before that.
     """
     eighth = tuple(-(-side // _SCALE) for side in full_size)
-    if not IS_COMPILED or opened.mode != "RGB" or opened.info.get("progressive") or opened.size != eighth:
+    is_eighth = (
+        opened.size == eighth and max(full_size) > _SCALE // 2
+    )  # smaller ones have one pixel at a quarter, too
+    if (
+        not (IS_COMPILED and is_eighth)
+        or opened.mode != "RGB"
+        or opened.info.get("progressive")
+        or not opened.fp
+    ):
         return 0
-    size = opened.fp.seek(0, 2) if opened.fp else 0
+    opened.fp.seek(0, os.SEEK_END)
+    size = opened.fp.tell()
     return size if size <= _LARGEST_BYTES else 0
 
 

@@ -15,6 +15,7 @@ from lowclip_runtime import jpeg_eighth
 from lowclip_runtime.preprocess import decode, resize
 from lowclip_runtime.spec import PreprocessSpec
 
+Table = tuple[list[int], list[int]]
 SPEC = PreprocessSpec(size_px=16, decode_scale=1.0)
 _SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 needs_compiled = pytest.mark.skipif(not jpeg_eighth.IS_COMPILED, reason="there was no C compiler")
@@ -124,6 +125,84 @@ def test_truncated_is_left_to_pillow(cut: float) -> None:
     assert by_us(data) is not None
     assert jpeg_eighth.decode(data[: int(len(data) * cut)], 90, 70) is None
     assert jpeg_eighth.decode(data[:-2], 90, 70) is None  # without its end marker
+
+
+# Huffman tables: how many codes of one bit, of two, and their values
+NOUGHT = ([1], [0])  # 0: no difference of a mean, or the end of a block
+NOUGHT_AND_ELEVEN = ([0, 2], [0, 11])  # 01: a number of eleven bits follows
+
+
+def by_hand(
+    width: int, height: int, scan: str, *, sampling: int = 0x11, dc: Table = NOUGHT, ac: Table = NOUGHT
+) -> bytes:
+    """A JPEG of quantization 1 with these Huffman tables and these bits of its scan."""
+
+    def segment(marker: int, *parts: bytes) -> bytes:
+        data = b"".join(parts)
+        return bytes([255, marker]) + (len(data) + 2).to_bytes(2, "big") + data
+
+    def table(number: int, of: Table) -> bytes:
+        counts, values = of
+        return bytes([number, *counts, *[0] * (16 - len(counts)), *values])
+
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    bits = scan + "1" * (-len(scan) % 8)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    return b"".join(
+        [
+            b"\xff\xd8",
+            segment(0xDB, b"\0", b"\1" * 64),
+            segment(0xC0, b"\x08", size, bytes([3, 1, sampling, 0, 2, 0x11, 0, 3, 0x11, 0])),
+            segment(0xC4, table(0x00, dc), table(0x10, ac)),
+            segment(0xDA, bytes([3, 1, 0, 2, 0, 3, 0, 0, 63, 0])),
+            data,
+            b"\xff\xd9",
+        ]
+    )
+
+
+@needs_compiled
+def test_tables_and_sizes_that_libjpeg_refuses() -> None:
+    fine = by_hand(8, 8, "00" * 3)
+    assert by_us(fine) == by_pillow(fine) == b"\x80\x80\x80"
+    of_ones = by_hand(8, 8, "00" * 3, dc=([2], [0, 1]))  # the second code is a one alone
+    with pytest.raises(OSError, match="broken data stream"):
+        by_pillow(of_ones)
+    assert by_us(of_ones) is None
+    widest = by_hand(65500, 8, "00" * 3 * 8188)
+    assert by_us(widest) == by_pillow(widest) == b"\x80\x80\x80" * 8188
+    assert by_us(by_hand(65501, 8, "00" * 3 * 8188)) is None
+
+
+@needs_compiled
+def test_values_far_beyond_white_are_left_to_pillow() -> None:
+    """libjpeg clamps them with SIMD and lets them wrap around without."""
+    greatest, end = "01" + "1" * 11, "00"
+    for times, is_read in ((1, True), (4, False)):
+        chrominance = "0" + greatest * times + end + "0" + end
+        data = by_hand(16, 16, ("0" + end) * 4 + chrominance, sampling=0x22, ac=NOUGHT_AND_ELEVEN)
+        assert by_us(data) == (by_pillow(data) if is_read else None)
+
+
+@needs_compiled
+def test_the_smallest_pictures_are_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1×1 pixels an eighth has the size of the whole, which shows the corner and not the mean."""
+    data = bytearray(jpeg(pixels("corners", 8, 8), quality=95))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = bytes([0, 1, 0, 1])
+    with_it = decode(bytes(data), SPEC).tobytes()
+    monkeypatch.setattr(jpeg_eighth, "IS_COMPILED", False)
+    assert decode(bytes(data), SPEC).tobytes() == with_it
+
+
+@needs_compiled
+def test_a_file_object_may_seek_without_saying_where_to() -> None:
+    class Silent(io.BytesIO):
+        def seek(self, *args: int) -> None:  # type: ignore[override]
+            super().seek(*args)
+
+    data = jpeg(pixels("photo", 160, 160))
+    assert decode(Silent(data), SPEC).tobytes() == decode(data, SPEC).tobytes()
 
 
 @needs_compiled
