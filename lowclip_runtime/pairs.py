@@ -2,7 +2,7 @@
 `split`, `caption_id`. An image may stand in several rows. Evaluation, calibration and training read here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +23,27 @@ class Pair:
     caption_id: str = ""
 
 
-def read_pairs(path: str | Path, *, lang: str | None = None, split: str | None = None) -> list[Pair]:
+def _refuse(problem: str) -> None:
+    raise DatasetError(problem)
+
+
+def read_pairs(
+    path: str | Path,
+    *,
+    lang: str | None = None,
+    split: str | None = None,
+    on_bad_row: Callable[[str], None] = _refuse,
+) -> list[Pair]:
     """All rows of the file, or those of one language and one split.
+
+    Args:
+        on_bad_row: called with what is wrong with a row and in which line; if it returns, the row is left out.
 
     Raises:
         DatasetError: no such file, a bad header or row (named by its line), or no row that fits.
     """
     path = Path(path)
-    pairs = list(_parse(path))
+    pairs = [pair for _, pair in numbered_pairs(path, on_bad_row)]
     kept = [p for p in pairs if lang in (None, p.lang) and split in (None, p.split)]
     if not kept:
         raise DatasetError(f"{path}: none of its {len(pairs)} rows has {_wanted(lang, split, pairs)}")
@@ -46,7 +59,8 @@ def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
     Path(path).write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def _parse(path: Path) -> Iterator[Pair]:
+def numbered_pairs(path: Path, on_bad_row: Callable[[str], None] = _refuse) -> Iterator[tuple[int, Pair]]:
+    """Each row with its line number; as `read_pairs`."""
     rows = numbered_rows(path, "pairs")
     _, header = next(rows, (1, []))
     unknown = sorted(set(header) - set(COLUMNS))
@@ -59,11 +73,13 @@ def _parse(path: Path) -> Iterator[Pair]:
         if not row:
             continue
         if len(row) != len(header):
-            raise DatasetError(f"{path}, line {line}: {len(header)} columns expected, {len(row)} found")
+            on_bad_row(f"{path}, line {line}: {len(header)} columns expected, {len(row)} found")
+            continue
         pair = Pair(**dict(zip(header, row, strict=True)))
         if not pair.image or not pair.caption.strip():
-            raise DatasetError(f"{path}, line {line}: image and caption must not be empty")
-        yield pair
+            on_bad_row(f"{path}, line {line}: image and caption must not be empty")
+            continue
+        yield line, pair
 
 
 def _wanted(lang: str | None, split: str | None, pairs: list[Pair]) -> str:

@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lowclip_runtime.errors import DatasetError
-from lowclip_runtime.pairs import Pair, read_pairs
-from lowclip_runtime.tab_separated import numbered_rows
+from lowclip_runtime.pairs import Pair, numbered_pairs
 from lowclip_train.bad_data import REFUSE, BadData, is_blank, text_problem
 from lowclip_train.split_names import split_named
 
@@ -122,19 +121,15 @@ def _is_text(place: str, bad: BadData, **fields: object) -> bool:
 
 
 def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
-    """`pairs.tsv` as DESIGN §1 has it; `lang` and `split` fill columns that the file lacks.
-
-    It is our own format: a malformed one is refused, never read in part.
-    """
-    pairs = read_pairs(path)
-    if blank := next((p.caption for p in pairs if is_blank(p.caption)), ""):
-        line = next(line for line, row in numbered_rows(path, "pairs") if blank in row)
-        raise DatasetError(f"{path}, line {line}: the caption has only invisible characters")
-    splits = [split_named(p.split, f"{path}: the split of {p.image}") or split for p in pairs]
-    return [
-        Pair(p.image, p.caption, p.lang or lang, own, p.caption_id or f"{p.image}#{i}")
-        for i, (p, own) in enumerate(zip(pairs, splits, strict=True))
-    ]
+    """`pairs.tsv` as DESIGN §1 has it; `lang` and `split` fill columns that the file lacks."""
+    pairs: list[Pair] = []
+    for line, p in numbered_pairs(path, bad):
+        if is_blank(p.caption):
+            bad(f"{path}, line {line}: the caption has only invisible characters")
+            continue
+        own = split_named(p.split, f"{path}: the split of {p.image}") or split
+        pairs.append(Pair(p.image, p.caption, p.lang or lang, own, p.caption_id or f"{p.image}#{len(pairs)}"))
+    return pairs
 
 
 def read_class_folders(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:

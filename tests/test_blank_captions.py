@@ -60,7 +60,7 @@ def _source(format_name: str, folder: Path, caption: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("format_name", [name for name in FORMATS if name != "tsv"])
+@pytest.mark.parametrize("format_name", FORMATS)
 def test_every_reader_names_or_leaves_out_such_a_caption(tmp_path: Path, format_name: str) -> None:
     source = _source(format_name, tmp_path / "in", _INVISIBLE)
     with pytest.raises(DatasetError, match="correct it or pass --skip-missing"):
@@ -73,3 +73,19 @@ def test_pairs_with_such_a_caption_are_refused_with_its_line(tmp_path: Path) -> 
     source = _source("tsv", tmp_path / "in", _INVISIBLE)
     with pytest.raises(DatasetError, match="captions, line 3: the caption has only invisible characters"):
         make_dataset("tsv", source, tmp_path / "out")
+
+
+def test_bad_rows_of_pairs_are_refused_or_left_out(tmp_path: Path) -> None:
+    source = _source("tsv", tmp_path / "in", "a dog")
+    source.write_text(source.read_text("utf-8") + "\na.jpg\t\nb.jpg\ttoo\tmany\n\n", "utf-8")
+    with pytest.raises(DatasetError, match="line 4: image and caption must not be empty; correct it or pass"):
+        make_dataset("tsv", source, tmp_path / "out")
+    made = make_dataset("tsv", source, tmp_path / "out", wanted=Wanted(skip_bad=True))
+    assert [p.caption for p in pairs_in(tmp_path / "out")] == ["it", "a dog"]
+    assert [one.partition(", ")[2] for one in made.left_out] == [
+        "line 4: image and caption must not be empty",
+        "line 5: 2 columns expected, 3 found",
+    ]
+    source.write_text("image\tcaption\n", "utf-8")
+    with pytest.raises(DatasetError):
+        make_dataset("tsv", source, tmp_path / "empty")
