@@ -73,6 +73,8 @@ def make_dataset(
     excluded: set[str] = set()
 
     def cut(pairs: list[Pair]) -> list[Pair]:
+        if not pairs:
+            raise DatasetError(f"{source} holds no caption that can be used")
         if wanted.split_lists:
             pairs = assign_splits(pairs, wanted.split_lists)
         kept = exclude(pairs, wanted.excluded) if wanted.excluded else pairs

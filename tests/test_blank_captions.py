@@ -87,5 +87,5 @@ def test_bad_rows_of_pairs_are_refused_or_left_out(tmp_path: Path) -> None:
         "line 5: 2 columns expected, 3 found",
     ]
     source.write_text("image\tcaption\n", "utf-8")
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match=f"{source} holds no caption that can be used"):
         make_dataset("tsv", source, tmp_path / "empty")
