@@ -263,3 +263,14 @@ def test_only_an_eighth_of_files_that_fit_into_memory(monkeypatch: pytest.Monkey
     assert decode(jpeg(image), SPEC).size == (30, 30)  # a quarter: an eighth is smaller than the spec's 16 px
     monkeypatch.setattr(jpeg_eighth, "_LARGEST_BYTES", 100)
     assert decode(jpeg(pixels("photo", 160, 160)), SPEC).size == (20, 20)
+
+
+@needs_compiled
+def test_the_first_picture_of_several_in_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Image.fromarray(pixels("photo", 213, 140))
+    out = io.BytesIO()
+    first.save(out, "MPO", save_all=True, append_images=[first.rotate(180)])
+    fast = decode(out.getvalue(), SPEC)
+    assert by_us(out.getvalue()) == fast.tobytes()
+    monkeypatch.setattr(jpeg_eighth, "IS_COMPILED", False)
+    assert decode(out.getvalue(), SPEC).tobytes() == fast.tobytes()
