@@ -120,7 +120,8 @@ class _GalleryUpdate:
         self._changed = {file.path for file in plan.changed}
         self._changed_ids = {self._id(path) for path in self._changed}
         self._gone = {self._id(path) for path in plan.gone}
-        self._kept = KeptFacts(shard, sorted(self._changed_ids | self._gone))
+        # those of photos that are gone first: what a changed place showed may still be there
+        self._kept = KeptFacts(shard, [*sorted(self._gone), *sorted(self._changed_ids)])
         self._moved: set[str] = set()  # of the gone, those whose content was found elsewhere
         self._stays: set[str] = set()  # of the changed, those with their old content
         self._on_the_way: OrderedDict[str, Point] = OrderedDict()
@@ -198,14 +199,15 @@ class _GalleryUpdate:
         if photo.reason:
             return _Outcome(photo.file, reason=photo.reason)
         own = self._id(photo.file.path)
-        is_known = bool(photo.twins or self._contents.ids(photo.sha256, 1))
-        said = self._kept.take(own, photo.file.path, photo.sha256, is_known=is_known)
+        ids = [point.id for point in photo.twins]
+        is_known = bool(ids or self._contents.ids(photo.sha256, 1))
+        said = self._kept.take(own, photo.file.path, photo.sha256, is_known=is_known, is_unchanged=own in ids)
         if not photo.twins:
             first = self._on_the_way[photo.sha256]
             return _Outcome(
                 photo.file, photo.sha256, photo.facts, said, first.embedding, is_copy=first.id != own
             )
-        ids, embedding = [point.id for point in photo.twins], photo.twins[0].embedding
+        embedding = photo.twins[0].embedding
         if own in ids:
             self._stays.add(own)
             return _Outcome(photo.file, photo.sha256, photo.facts, said, embedding, is_unchanged=True)

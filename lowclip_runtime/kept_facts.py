@@ -21,7 +21,8 @@ class KeptFacts:
     """Facts of users, of the photos with these ids.
 
     Args:
-        ids: of photos whose places may have another content by now, or none.
+        ids: of photos whose places may have another content by now, or none; of several that had the same, the first
+            one here is taken first.
     """
 
     def __init__(self, shard: Shard, ids: Iterable[str]) -> None:
@@ -29,8 +30,9 @@ class KeptFacts:
         self._holders: dict[str, dict[str, str]] = {}  # content → ids of those that had it → their file names
         self._new: set[str] = set()  # contents that no photo had before
         for some in batches(ids, _BATCH):
-            for one, payload in shard.retrieve(some).items():
-                record, said = PhotoRecord.from_payload(payload), said_by_users(payload)
+            payloads = shard.retrieve(some)
+            for one in filter(payloads.__contains__, some):
+                record, said = PhotoRecord.from_payload(payloads[one]), said_by_users(payloads[one])
                 if said:
                     self._of_photo[one] = said
                     self._holders.setdefault(record.sha256, {})[one] = PurePosixPath(record.path).name
@@ -40,19 +42,21 @@ class KeptFacts:
         before = self._of_photo.get(one, {})
         return {name: value for name, value in said_by_users(payload).items() if before.get(name) != value}
 
-    def take(self, one: str, path: str, sha256: str, *, is_known: bool) -> UsersFacts:
+    def take(self, one: str, path: str, sha256: str, *, is_known: bool, is_unchanged: bool) -> UsersFacts:
         """What was said of the photo that `path`, with the id `one`, shows now; each is taken by one other photo.
 
         Args:
+            is_unchanged: the place shows what it did. It keeps its own, also where a copy that came before it has taken
+                them, and takes no other's.
             is_known: the index has this content; if nothing was said of the photo that had it, nothing is of this. A
                 content that is new is that of the photo at this place, edited, and may be so at several.
         """
         if not self._of_photo:
             return {}
         holders = self._holders.get(sha256, {})
-        if one in holders:
-            del holders[one]
-            return self._of_photo[one]
+        if is_unchanged:
+            holders.pop(one, None)
+            return self._of_photo.get(one, {})
         if holders:
             name = PurePosixPath(path).name
             holder = next((other for other, its in holders.items() if its == name), next(iter(holders)))

@@ -1,5 +1,6 @@
 """Facts of users, where photos are renumbered, change places or are moved together; galleries in galleries."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,48 @@ def test_photos_of_one_content_keep_their_facts_by_their_names(
         (numbered / "sub").rename(numbered / "moved")
         index.add_folder(numbered)
         assert [said(index, name) for name in "abc"] == [["a.jpg"], ["b.jpg"], ["c.jpg"]]
+
+
+def test_a_photo_with_a_new_time_keeps_its_facts_though_a_copy_is_read_first(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / "4.jpg"): {"who": "w4"}})
+        (numbered / "0.jpg").write_bytes((numbered / "4.jpg").read_bytes())
+        os.utime(numbered / "4.jpg", ns=(1, 1))
+        index.add_folder(numbered)
+        assert "4.jpg" in said(index, "w4")
+
+
+def test_a_photo_with_a_new_time_takes_no_facts_of_a_copy_that_was_moved(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    (numbered / "1.jpg").write_bytes((numbered / "4.jpg").read_bytes())
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / "4.jpg"): {"who": "w4"}})
+        (numbered / "4.jpg").rename(numbered / "5.jpg")
+        os.utime(numbered / "1.jpg", ns=(1, 1))
+        index.add_folder(numbered)
+        assert said(index, "w4") == ["5.jpg"]
+
+
+def test_facts_of_a_photo_that_is_gone_are_taken_before_those_of_one_with_a_new_time(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    copies = [numbered / f"sub/{number}.jpg" for number in range(8)]
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        for copy in copies:
+            copy.write_bytes((numbered / "4.jpg").read_bytes())
+        index.add_folder(numbered)
+        index.set_facts({str(copy): {"who": copy.stem} for copy in copies})
+        copies[0].rename(numbered / "moved.jpg")
+        for copy in copies[1:]:
+            os.utime(copy, ns=(1, 1))
+        index.add_folder(numbered)
+        assert said(index, "0") == ["moved.jpg"]
+        assert [said(index, copy.stem) for copy in copies[1:]] == [[copy.name] for copy in copies[1:]]
 
 
 @pytest.mark.parametrize("inner_first", [True, False])
