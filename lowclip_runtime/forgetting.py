@@ -1,9 +1,10 @@
 """Takes a whole folder out of an index, once what its users said of the photos is said of their copies elsewhere."""
 
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lowclip_runtime.errors import InputError
 from lowclip_runtime.index_upkeep import set_facts, spellings
 from lowclip_runtime.kept_facts import said_by_users
 from lowclip_runtime.photo_record import PhotoRecord
@@ -19,8 +20,11 @@ def remove_folder(shard: Shard, folder: str) -> int:
 
     A copy is given what it was not given itself. Of several, it is the one of the same file name; each takes the facts
     of one photo. A kill leaves the folder's photos, and the next call does the same again.
+
+    Raises:
+        InputError: the folder's name is empty.
     """
-    above = tuple(f"{one}/".replace("//", "/") for one in spellings(folder))
+    above = _above(folder)
     ids: list[str] = []
     said: dict[str, dict[str, Said]] = {}  # content → absolute path → facts
     for record, its in _records(shard):
@@ -34,6 +38,27 @@ def remove_folder(shard: Shard, folder: str) -> int:
         shard.delete(some)
     shard.flush()
     return len(ids)
+
+
+def check_forgotten(folders: Iterable[str], gallery: Path) -> None:
+    """Refuse to forget what holds a gallery that is indexed at the same time, as its photos would go, too.
+
+    Raises:
+        InputError: naming the folder, or its name is empty.
+    """
+    for folder in folders:
+        if f"{gallery}/".startswith(_above(folder)):
+            raise InputError(
+                f"to forget {folder} would take the photos of {gallery} out again; index {folder} instead, which "
+                "also finds what was moved below it"
+            )
+
+
+def _above(folder: str) -> tuple[str, ...]:
+    """What the paths of all photos below a folder begin with, one way or another."""
+    if not folder:  # a script's variable that is not set: not the folder one happens to be in
+        raise InputError("the name of the folder to forget is empty; name a folder of photos")
+    return tuple(f"{one}/".replace("//", "/") for one in spellings(folder))
 
 
 def _of_copies(shard: Shard, above: tuple[str, ...], said: dict[str, dict[str, Said]]) -> dict[str, Said]:

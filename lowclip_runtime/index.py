@@ -182,7 +182,7 @@ class Index:
         """Take all photos below a folder out of the index and say how many were in it; the files are left alone.
 
         For a gallery that was moved or given up, whether or not its folder is still there. Facts that were given
-        with `set_facts` are those of copies elsewhere in the index from then on.
+        with `set_facts` are those of copies elsewhere in the index from then on. InputError: an empty name.
         """
         return remove_folder(self._shard, str(folder))
 

@@ -100,6 +100,18 @@ def test_a_gallery_that_was_moved_is_forgotten_by_its_old_name(
     assert lowclip("index", "--forget", gallery, *options).stderr.startswith("0 photos of ")
 
 
+def test_what_would_take_the_photos_just_indexed_is_not_forgotten(
+    gallery: Path, options: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (gallery / "2024", gallery, f"{gallery.parent}/"):
+        assert "would take the photos of" in refused(
+            lowclip("index", gallery / "2024", "--forget", folder, *options)
+        )
+    monkeypatch.chdir(gallery)
+    assert "is empty" in refused(lowclip("index", "--forget", "", *options))
+    assert len(stems("it", *options)) == 6
+
+
 def test_a_name_neither_breaks_a_table_nor_steers_the_terminal(
     gallery: Path, options: tuple[object, ...]
 ) -> None:
