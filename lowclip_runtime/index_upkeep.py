@@ -6,7 +6,7 @@ Whole folders are taken out by `forgetting.py`.
 import itertools
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def remove_photos(shard: Shard, paths: Sequence[str]) -> int:
 
 
 def _known(shard: Shard, paths: Sequence[str]) -> list[str]:
-    """The ids of those photos that are there; a path through a linked folder is understood too, in either form of its
+    """The ids of those photos that are there; a path through linked folders is understood too, in either form of its
     letters.
 
     A photo that is a link itself is another photo than what it leads to.
@@ -63,14 +63,20 @@ def _known(shard: Shard, paths: Sequence[str]) -> list[str]:
 
 def spellings(path: str) -> list[str]:
     """What an index may know the photo by; it holds no name that is not UTF-8."""
-    both = (os.path.abspath(path), _linkless(path))  # noqa: PTH100
-    forms = ((one, unicodedata.normalize("NFC", one), unicodedata.normalize("NFD", one)) for one in both)
+    places = (os.path.abspath(path), *_linkless(path))  # noqa: PTH100
+    forms = ((one, unicodedata.normalize("NFC", one), unicodedata.normalize("NFD", one)) for one in places)
     return [one for one in dict.fromkeys(itertools.chain.from_iterable(forms)) if is_utf8(one)]
 
 
-def _linkless(path: str) -> str:
-    """The path as an index knows it: its folder without links, its own name as it is.
+def _linkless(path: str) -> Iterator[str]:
+    """The path with its folder without links, then only the folder above that, and so on; its own name is as it is.
 
-    `Path.resolve` would raise RuntimeError where a link leads back to itself.
+    An index knows a gallery without links, and what is below it by the links in it. `Path.resolve` would raise
+    RuntimeError where a link leads back to itself.
     """
-    return str(Path(os.path.realpath(Path(path).parent)) / Path(path).name)
+    photo = Path(path).absolute()
+    for folder in photo.parents:
+        linkless = os.path.realpath(folder)
+        yield str(Path(linkless) / photo.relative_to(folder))
+        if linkless == str(folder):  # no links from here on up
+            return

@@ -252,6 +252,21 @@ def test_letters_and_marks_are_the_letters(tmp_path: Path, tiny_clip: LowClip) -
         assert index.remove([gallery / together / "a.png"]) == 1
 
 
+def test_a_photo_is_known_by_a_link_to_its_gallery_and_a_link_in_it(
+    tmp_path: Path, tiny_clip: LowClip
+) -> None:
+    for folder in ("photos", "elsewhere/album"):
+        (tmp_path / folder).mkdir(parents=True)
+    picture((9, 9, 200)).save(tmp_path / "elsewhere/album/a.png")
+    (tmp_path / "photos/2024").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "alias").symlink_to(tmp_path / "photos")
+    photo = str(tmp_path / "alias/2024/album/a.png")
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        assert index.add_folder(tmp_path / "alias").added == 1
+        assert index.set_facts({photo: {"who": "Leyla"}}) == 1
+        assert index.forget(tmp_path / "alias/2024/album") == 1
+
+
 def test_a_link_that_leads_back_to_itself_is_no_photo(tmp_path: Path, tiny_clip: LowClip) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with Index.open(tmp_path / "i", tiny_clip) as index:
