@@ -62,7 +62,9 @@ def _known(shard: Shard, paths: Sequence[str]) -> list[str]:
 
 
 def spellings(path: str) -> list[str]:
-    """What an index may know the photo by; it holds no name that is not UTF-8."""
+    """What an index may know the photo by; it holds no name that is not UTF-8, and no file's name has a NUL."""
+    if "\0" in str(path):
+        return []
     places = (os.path.abspath(path), *_linkless(path))  # noqa: PTH100
     forms = ((one, unicodedata.normalize("NFC", one), unicodedata.normalize("NFD", one)) for one in places)
     return [one for one in dict.fromkeys(itertools.chain.from_iterable(forms)) if is_utf8(one)]

@@ -246,7 +246,7 @@ def test_letters_and_marks_are_the_letters(tmp_path: Path, tiny_clip: LowClip) -
     picture((9, 9, 200)).save(gallery / apart / "a.png")
     with Index.open(tmp_path / "i", tiny_clip) as index:
         index.add_folder(gallery)
-        assert index.set_facts({str(gallery / together / "a.png"): {apart: apart}}) == 1
+        assert index.set_facts({gallery / together / "a.png": {apart: apart}}) == 1  # type: ignore[dict-item]
         for form in (apart, together):
             assert len(index.search("it", where={"album": form, form: [form]})) == 1
         assert index.remove([gallery / together / "a.png"]) == 1
@@ -271,6 +271,13 @@ def test_a_link_that_leads_back_to_itself_is_no_photo(tmp_path: Path, tiny_clip:
     (tmp_path / "loop").symlink_to("loop")
     with Index.open(tmp_path / "i", tiny_clip) as index:
         assert index.remove([tmp_path / "loop" / "x.jpg"]) == 0
+
+
+def test_a_name_with_a_nul_is_no_photo(tmp_path: Path, tiny_clip: LowClip) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        for photo in ("a\0.jpg", "a\0/b.jpg"):
+            assert index.set_facts({photo: {"who": "Leyla"}}) == 0
+            assert index.remove([photo]) == index.forget(photo) == 0
 
 
 def test_what_is_no_number_of_photos_and_no_embedding_is_refused(tmp_path: Path, tiny_clip: LowClip) -> None:
