@@ -95,7 +95,7 @@ class Index:
         check_vectors(vectors)
         check_dims(dims, clip.dims)
         if create and not is_index(path):
-            new = new_manifest(clip.bundle_id, clip.name, vectors or "float32", dims or clip.dims)
+            new = new_manifest(clip.bundle_id, clip.name, vectors or "float32", int(dims or clip.dims))
             create_index(path, new, LOOKUP_KEYS)
         manifest = read_index_manifest(path)
         check_same_bundle(path, manifest, clip.bundle_id, clip.name)

@@ -117,6 +117,12 @@ def test_what_no_index_can_be_is_refused_and_leaves_nothing(
     assert not path.exists()
 
 
+def test_dims_may_be_a_number_of_numpy(path: Path, tiny_clip: LowClip) -> None:
+    for _ in ("made", "opened"):
+        with Index.open(path, tiny_clip, dims=np.int64(8)) as index:  # type: ignore[arg-type]
+            assert index.manifest.dims == 8
+
+
 def test_an_index_of_the_first_schema_opens_as_float32(path: Path, tiny_clip: LowClip, gallery: Path) -> None:
     with Index.open(path, tiny_clip) as index:
         index.add_folder(gallery)
