@@ -1,13 +1,12 @@
 """The subcommands `eval` and `matrix` of `lowclip-train`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lowclip_runtime.cli.eval_options import as_line, evaluation_options
-from lowclip_runtime.cli.options import json_option, refuse_in_one_sentence
+from lowclip_runtime.cli.options import json_line, json_option, refuse_in_one_sentence
 
 if TYPE_CHECKING:
     from lowclip_runtime.evaluation import EvaluationRequest
@@ -63,7 +62,7 @@ def matrix(
         models, datasets, split=split, lang=lang, bootstrap=drawn,
         on_cell=lambda model, dataset: click.echo(f"{model} on {dataset}", err=True),
     )  # fmt: skip
-    click.echo(json.dumps(found, ensure_ascii=False) if as_json else as_markdown(found))
+    click.echo(json_line(found) if as_json else as_markdown(found))
 
 
 def _for_people(report: dict[str, Any], title: str | None) -> str:

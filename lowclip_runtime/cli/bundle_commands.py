@@ -1,6 +1,5 @@
 """The subcommands that need no index: `embed`, and `info` and `verify`, which also know an index."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -9,7 +8,13 @@ from typing import IO, Any
 
 import click
 
-from lowclip_runtime.cli.options import bundle_option, json_option, provider_option, refuse_in_one_sentence
+from lowclip_runtime.cli.options import (
+    bundle_option,
+    json_line,
+    json_option,
+    provider_option,
+    refuse_in_one_sentence,
+)
 from lowclip_runtime.cli.progress import progress
 
 _out_option = click.option(
@@ -87,7 +92,7 @@ def info(path: str | None, as_json: bool) -> None:
 
     told = _describe_index(path) if path and _is_index(path) else describe_bundle(path or shipped_bundle())
     told = {**told, "runtime": describe_runtime()}
-    click.echo(json.dumps(told, ensure_ascii=False) if as_json else _table(as_lines(told)))
+    click.echo(json_line(told) if as_json else _table(as_lines(told)))
 
 
 @click.command()
@@ -111,11 +116,7 @@ def verify(path: str | None, bundle: str | None, provider: str, as_json: bool) -
         raise click.UsageError(f"--bundle goes with an index, and {path or 'the shipped bundle'} is a bundle")
     else:
         report = to_dict(verify_bundle(path or shipped_bundle(), provider))
-    click.echo(
-        json.dumps(report, ensure_ascii=False)
-        if as_json
-        else _table([("verified", "yes"), *as_lines(report)])
-    )
+    click.echo(json_line(report) if as_json else _table([("verified", "yes"), *as_lines(report)]))
 
 
 def _is_index(path: str) -> bool:

@@ -1,14 +1,13 @@
 """The options that `lowclip eval` and `lowclip-train eval` share, and what they print."""
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lowclip_runtime.cli.options import F, json_option
+from lowclip_runtime.cli.options import F, json_line, json_option
 from lowclip_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,4 +60,4 @@ def evaluation_options(command: F) -> F:
 def as_line(model: Mapping[str, Any], request: "EvaluationRequest", report: Mapping[str, Any]) -> str:
     """One JSON object: what was measured, on what, and the report."""
     row = {**model, "lang": request.lang, "split": request.split, **report}
-    return json.dumps(row, ensure_ascii=False)
+    return json_line(row)

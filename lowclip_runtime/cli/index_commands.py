@@ -1,6 +1,5 @@
 """The subcommands of an index: `index` fills it from a gallery, `search` asks it."""
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import click
 
 from lowclip_runtime.cli.options import (
     bundle_option,
+    json_line,
     json_option,
     on_one_line,
     provider_option,
@@ -110,7 +110,7 @@ def index(
     with Index.open(index_path, clip, create=gallery is not None, vectors=vectors, dims=dims) as opened:
         report = _add_folder(opened, gallery) if gallery is not None else None
         if report is not None:  # told before what may still go wrong
-            click.echo(json.dumps(report.as_json(), ensure_ascii=False) if as_json else summary(report))
+            click.echo(json_line(report.as_json()) if as_json else summary(report))
         if facts:
             told = opened.set_facts(facts)
             click.echo(f"{told:,} of the {len(facts):,} photos of {facts_file} are in the index", err=True)
@@ -219,9 +219,7 @@ def duplicates(index_path: str, min_score: float, bundle: str | None, as_json: b
     with Index.open(index_path, LowClip.open(bundle), create=False) as opened:
         groups = opened.near_duplicates(min_score)
     for group in groups:
-        click.echo(
-            json.dumps(group, ensure_ascii=False) if as_json else "\n".join([*map(on_one_line, group), ""])
-        )
+        click.echo(json_line(group) if as_json else "\n".join([*map(on_one_line, group), ""]))
     if not as_json:
         click.echo(f"{sum(map(len, groups)):,} photos in groups: {len(groups):,}")
 
@@ -290,4 +288,4 @@ def _print_json(query: str | None, hits: Sequence["Hit"]) -> None:
     of_query = {} if query is None else {"query": query}
     for hit in hits:
         line = {**of_query, "rank": hit.rank, "score": hit.score, "path": hit.path}
-        click.echo(json.dumps(line, ensure_ascii=False))
+        click.echo(json_line(line))

@@ -3,6 +3,7 @@
 import errno
 import functools
 import io
+import json
 import re
 import sys
 import warnings
@@ -45,6 +46,19 @@ def configure_process() -> None:
 def on_one_line(text: str) -> str:
     """Control characters as `\\n` or `\\x1b`: a file's name shall neither break a table nor steer a terminal."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def json_line(value: Any) -> str:
+    """`value` as JSON on one line, by JSON's own numbers where standard output has not all of its letters.
+
+    Python's numbers, see `configure_process`, are no JSON where the letter is one like ý or an emoji.
+    """
+    line = json.dumps(value, ensure_ascii=False)
+    try:
+        line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return line
 
 
 def refuse_in_one_sentence(command: F) -> F:
