@@ -133,8 +133,16 @@ def mend(target: str | Path) -> None:
 
 
 def bytes_on_disk(folder: Path) -> int:
-    """What the files below `folder` take up; the size of a sparse one says many times as much."""
-    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
+    """What the files below `folder` take up; the size of a sparse one says many times as much.
+
+    One that goes meanwhile takes up nothing: another thread may write to the index that they are of.
+    """
+    blocks = 0
+    for holder, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                blocks += (Path(holder) / name).stat().st_blocks
+    return 512 * blocks
 
 
 @contextlib.contextmanager

@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lowclip_runtime.errors import InputError
-from lowclip_runtime.files import check_file_target, sha256_of, whole_file, whole_folder
+from lowclip_runtime.files import bytes_on_disk, check_file_target, sha256_of, whole_file, whole_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -134,6 +136,26 @@ def test_an_error_without_a_name_gets_the_targets(tmp_path: Path) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         assert caught.value.filename == str(tmp_path / "out")
     assert names(tmp_path) == []
+
+
+def test_files_that_come_and_go_meanwhile_are_no_error(tmp_path: Path) -> None:
+    (tmp_path / "stays").write_bytes(b"x" * 8192)
+    alone, stop = bytes_on_disk(tmp_path), threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            (tmp_path / "folder").mkdir()
+            for name in "abc":
+                (tmp_path / "folder" / name).touch()
+            shutil.rmtree(tmp_path / "folder")
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(come_and_go)
+        try:
+            assert {bytes_on_disk(tmp_path) for _ in range(500)} == {alone}
+        finally:
+            stop.set()
+        done.result()
 
 
 def test_a_target_made_meanwhile_is_not_replaced(tmp_path: Path) -> None:
