@@ -167,6 +167,11 @@ def test_what_is_neither_bundle_nor_index_is_refused(tmp_path: Path, command: st
     assert "neither a bundle nor an index" in refused(lowclip(command, tmp_path / "gone"))
 
 
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_an_empty_path_is_not_the_shipped_bundle(command: str) -> None:
+    assert "the path is empty" in refused(lowclip(command, ""))
+
+
 def test_info_and_verify_know_an_index(tiny_bundle: Path, photos: dict[str, Path], tmp_path: Path) -> None:
     index = tmp_path / "photos.index"
     with lowclip_runtime.Index.open(index, lowclip_runtime.LowClip.open(tiny_bundle)) as opened:

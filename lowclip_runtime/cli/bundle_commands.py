@@ -90,7 +90,8 @@ def info(path: str | None, as_json: bool) -> None:
     from lowclip_runtime.describe import as_lines, describe_bundle, describe_runtime
     from lowclip_runtime.shipped import shipped_bundle
 
-    told = _describe_index(path) if path and _is_index(path) else describe_bundle(path or shipped_bundle())
+    is_index = path is not None and _is_index(path)
+    told = _describe_index(path) if is_index and path else describe_bundle(path or shipped_bundle())
     told = {**told, "runtime": describe_runtime()}
     click.echo(json_line(told) if as_json else _table(as_lines(told)))
 
@@ -110,7 +111,7 @@ def verify(path: str | None, bundle: str | None, provider: str, as_json: bool) -
     from lowclip_runtime.shipped import shipped_bundle
     from lowclip_runtime.verify import verify_bundle
 
-    if path and _is_index(path):
+    if path is not None and _is_index(path):
         report = _verify_index(path, bundle, provider)
     elif bundle is not None:
         raise click.UsageError(f"--bundle goes with an index, and {path or 'the shipped bundle'} is a bundle")
@@ -125,6 +126,10 @@ def _is_index(path: str) -> bool:
     from lowclip_runtime.errors import InputError
     from lowclip_runtime.index_manifest import is_index
 
+    if not path:  # a script's variable that is not set: not the shipped bundle
+        raise InputError(
+            "the path is empty; name a bundle or an index, or leave it out for the shipped bundle"
+        )
     if "://" in path or is_index(path):
         return True
     if not (Path(path) / MANIFEST_NAME).is_file():
