@@ -1,6 +1,9 @@
 """`lowclip index`, `search` and `demo` as a user types them."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from lowclip_runtime.index import Index
 from lowclip_runtime.preprocess import decode
 from lowclip_runtime.shipped import shipped_bundle, shipped_photos
 from lowclip_runtime.spec import PreprocessSpec
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def lowclip(*arguments: object, stdin: str | bytes | None = None) -> Result:
@@ -100,6 +105,21 @@ def test_search_for_programs(path: Path, tiny_bundle: Path, gallery: Path) -> No
         ("göy", "göy.png"),
         ("qara", "qara.png"),
     ]
+
+
+def test_queries_on_standard_input_are_lines(path: Path, tiny_bundle: Path) -> None:
+    told = "\ufeffqırmızı\r\n\n  göy\u2028it \x85\n"
+    result = lowclip("search", "-", "--json", "-k", 1, "--index", path, "--bundle", tiny_bundle, stdin=told)
+    queries = [json.loads(line)["query"] for line in result.stdout.split("\n") if line]
+    assert queries == ["qırmızı", "göy\u2028it"]
+
+
+def test_standard_input_that_is_closed_holds_no_query(path: Path, tiny_bundle: Path) -> None:
+    search = ("search", "-", "--index", path, "--bundle", tiny_bundle)
+    closed = ["sh", "-c", '"$@" <&-', "sh", sys.executable, "-m", "lowclip_runtime", *map(str, search)]
+    done = subprocess.run(closed, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: standard input holds no query; write one query a line\n"
 
 
 def test_a_contact_sheet(path: Path, tiny_bundle: Path, tmp_path: Path) -> None:

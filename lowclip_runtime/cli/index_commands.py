@@ -1,5 +1,6 @@
 """The subcommands of an index: `index` fills it from a gallery, `search` asks it."""
 
+import codecs
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -275,8 +276,10 @@ def _all_queries(queries: Sequence[str]) -> list[str]:
 
 
 def _lines_of_standard_input() -> list[str]:
-    text = sys.stdin.buffer.read().decode("utf-8", "replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    if sys.stdin is None:  # closed, as by `<&-`
+        return []
+    lines = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).splitlines()
+    return [text for line in lines if (text := line.decode("utf-8", "replace").strip())]
 
 
 def _print_table(query: str | None, hits: Sequence["Hit"], *, filtered: bool) -> None:
