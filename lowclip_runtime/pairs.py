@@ -64,10 +64,10 @@ def numbered_pairs(path: Path, on_bad_row: Callable[[str], None] = _refuse) -> I
     rows = numbered_rows(path, "pairs")
     _, header = next(rows, (1, []))
     unknown = sorted(set(header) - set(COLUMNS))
-    if unknown or not {"image", "caption"} <= set(header):
+    if unknown or not {"image", "caption"} <= set(header) or len(set(header)) != len(header):
         raise DatasetError(
             f"{path}, line 1: the header must name image and caption, and may name lang, split and "
-            f"caption_id, not {header}"
+            f"caption_id, each once, not {header}"
         )
     for line, row in rows:
         if not row:

@@ -131,9 +131,9 @@ def read_labels(path: str | Path, lang: str | None) -> dict[str, str]:
     _, header = next(rows, (1, []))
     columns = [lang, "label"] if lang else ["label", AZERBAIJANI]
     column = next((name for name in columns if name in header), None)
-    if "class" not in header or column is None:
+    if column is None or not header.count("class") == header.count(column) == 1:
         raise DatasetError(
-            f"{path}, line 1: the header must name class and {' or '.join(columns)}, not {header}; "
+            f"{path}, line 1: the header must name class and {' or '.join(columns)}, not {header}, and each once; "
             "--lang names the column of labels"
         )
     labels: dict[str, str] = {}

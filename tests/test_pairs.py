@@ -66,6 +66,7 @@ def test_tabs_and_line_breaks_in_a_caption_become_spaces(tmp_path: Path) -> None
         (b"", "line 1: the header must name image and caption"),
         (b"image\tlang\n", "line 1: the header must name image and caption"),
         (b"image\tcaption\tcolour\n", "line 1: .*colour"),
+        (b"image\tcaption\tcaption\na.jpg\tit\tdog\n", "line 1: .* each once, not"),
         (b"image\tcaption\na.jpg\n", "line 2: 2 columns expected, 1 found"),
         (b"image\tcaption\na.jpg\tit\nb.jpg\tit\tx\n", "line 3: 2 columns expected, 3 found"),
         (b"image\tcaption\na.jpg\t \n", "line 2: image and caption must not be empty"),

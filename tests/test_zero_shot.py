@@ -144,6 +144,10 @@ def test_a_photo_that_cannot_be_looked_at_is_named(folders: Path) -> None:
     [
         (b"class\ten\nant\tant\n", r"line 1: the header must name class and label.*\['class', 'en'\]"),
         (b"name\taz\nant\tant\n", "line 1: the header must name class"),
+        (
+            b"class\taz\taz\nant\tant\tants\n",
+            "line 1: the header must name class and label or az, not .*, and each once",
+        ),
         (b"class\taz\nant\n", "line 2: class and az must not be empty"),
         (b"class\taz\nant\t\xff\n", "tab-separated UTF-8"),
         (b"", "line 1: the header must name class"),
