@@ -268,5 +268,5 @@ def _text_batches(by_length: list[int], lengths: list[int], batch_size: int | No
 
 
 def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise InputError(f"batch_size must be 1 or more, not {batch_size}")
+    if not (isinstance(batch_size, int | np.integer) and batch_size >= 1):
+        raise InputError(f"batch_size must be 1 or more, not {batch_size!r}")

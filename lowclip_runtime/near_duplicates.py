@@ -37,8 +37,8 @@ def near_groups(embeddings: NDArray[np.float32], least_score: float) -> list[lis
     Raises:
         InputError: `least_score` is not above 0 and at most 1.
     """
-    if not 0 < least_score <= 1:
-        raise InputError(f"the least score must be above 0 and at most 1, not {least_score}")
+    if not (isinstance(least_score, int | float | np.floating) and 0 < least_score <= 1):
+        raise InputError(f"the least score must be above 0 and at most 1, not {least_score!r}")
     leader = list(range(len(embeddings)))
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     for one, other in _near_pairs(unit, least_score - _ROUNDING):

@@ -75,9 +75,11 @@ def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:
     """Facts of a user as an index keeps them: true and false as these words, letters composed.
 
     Raises:
-        InputError: a name that the index needs itself, or a value that is neither text, a whole number of up to 18
-            digits, true or false, nor a list of texts.
+        InputError: no mapping, a name that the index needs itself, or a value that is neither text, a whole number of
+            up to 18 digits, true or false, nor a list of texts.
     """
+    if not isinstance(facts, Mapping):
+        raise InputError(f"{of}: facts must be a mapping of names to values, not {facts!r}")
     for name, value in facts.items():
         if not is_fact_name(name) or name in (*_OWN, *OF_THE_FILE):
             taken = ", ".join((*_OWN, *OF_THE_FILE))

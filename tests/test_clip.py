@@ -135,8 +135,8 @@ def test_an_empty_text_is_named_with_its_place(tiny_clip: LowClip) -> None:
         tiny_clip.embed_texts(["it", "  "])
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_batch_size_must_be_positive(tiny_clip: LowClip, batch_size: int) -> None:
+@pytest.mark.parametrize("batch_size", [0, -1, "8", 2.5])
+def test_batch_size_must_be_positive(tiny_clip: LowClip, batch_size: Any) -> None:
     with pytest.raises(InputError, match="batch_size must be 1 or more"):
         tiny_clip.embed_texts(["it"], batch_size)
     with pytest.raises(InputError, match="batch_size must be 1 or more"):

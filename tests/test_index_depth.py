@@ -291,3 +291,8 @@ def test_what_is_no_number_of_photos_and_no_embedding_is_refused(tmp_path: Path,
         assert index.search_embedding([0.1] * tiny_clip.dims) == []  # type: ignore[arg-type]
         with pytest.raises(InputError, match="of up to 18 digits"):
             index.set_facts({"x.jpg": {"size": 10**18}})
+        with pytest.raises(InputError, match=r"x\.jpg: facts must be a mapping"):
+            index.set_facts({"x.jpg": "Leyla"})  # type: ignore[dict-item]
+        for score in (0, 1.5, "0.9", None):
+            with pytest.raises(InputError, match="above 0 and at most 1"):
+                index.near_duplicates(score)  # type: ignore[arg-type]
