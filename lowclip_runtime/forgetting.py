@@ -1,5 +1,6 @@
 """Takes a whole folder out of an index, once what its users said of the photos is said of their copies elsewhere."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,8 +19,9 @@ Said = dict[str, Any]
 def remove_folder(shard: Shard, folder: str) -> int:
     """Take all photos below a folder out, whether or not it is there; how many there were.
 
-    A copy is given what it was not given itself. Of several, it is the one of the same file name; each takes the facts
-    of one photo. A kill leaves the folder's photos, and the next call does the same again.
+    A copy is given what it was not given itself. Of several, it is the one of the same file name, in folders of the
+    same names; each takes the facts of one photo. A kill leaves the folder's photos, and the next call does the same
+    again.
 
     Raises:
         InputError: the folder's name is empty.
@@ -69,8 +71,8 @@ def _of_copies(shard: Shard, above: tuple[str, ...], said: dict[str, dict[str, S
         holders = said.get(record.sha256, {})
         if not holders or record.absolute_path.startswith(above):
             continue
-        holder = next((one for one in holders if _name(one) == _name(record.path)), None)
-        if holder is None:
+        holder = max(holders, key=lambda one: _alike(one, record.absolute_path))
+        if not _alike(holder, record.absolute_path):
             others.append((record, its))
         else:
             taken[record.absolute_path] = {**holders.pop(holder), **its}
@@ -85,5 +87,7 @@ def _records(shard: Shard) -> Iterator[tuple[PhotoRecord, Said]]:
         yield PhotoRecord.from_payload(point.payload), dict(said_by_users(point.payload))
 
 
-def _name(path: str) -> str:
-    return PurePosixPath(path).name
+def _alike(one: str, other: str) -> int:
+    """How many names, from the file's own up, two paths have in common."""
+    pairs = zip(reversed(PurePosixPath(one).parts), reversed(PurePosixPath(other).parts), strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))

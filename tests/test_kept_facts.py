@@ -210,6 +210,21 @@ def test_a_gallery_that_was_moved_and_forgotten_keeps_its_facts(
         assert len(with_facts) == 3 and len(index) == 5
 
 
+def test_copies_of_one_name_keep_their_facts_by_their_folders(tmp_path: Path, tiny_clip: LowClip) -> None:
+    folders = [str(number) for number in range(8)]
+    for folder in folders:
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        picture((9, 9, 200)).save(tmp_path / "photos" / folder / "cover.jpg")
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(tmp_path / "photos")
+        index.set_facts({str(tmp_path / "photos" / one / "cover.jpg"): {"who": one} for one in folders})
+        moved = (tmp_path / "photos").rename(tmp_path / "moved")
+        index.add_folder(moved)
+        assert index.forget(tmp_path / "photos") == 8
+        albums = {hit.payload["album"][0]: hit.payload["who"] for hit in index.search("göy", k=20)}
+        assert albums == {folder: folder for folder in folders}
+
+
 def test_a_folder_that_is_given_up_leaves_no_facts_where_there_is_no_copy(
     tmp_path: Path, tiny_clip: LowClip, numbered: Path
 ) -> None:
