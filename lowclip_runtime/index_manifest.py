@@ -6,6 +6,7 @@ This file knows the manifest's fields and when an index must be refused. The emb
 import errno
 import json
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,11 +102,15 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
     """Make an empty index at `path`, whole or not at all; where another process was faster, its index stays.
 
     Raises:
-        IndexFileError: `path` has no name, is there already and is not an empty folder, or another disk is mounted
-            there, or its disk is nearly full.
+        IndexFileError: `path` is a URL or has no name, is there already and is not an empty folder, or another disk
+            is mounted there, or its disk is nearly full.
     """
     if Path(path).name in ("", ".."):  # it is put in place by its name
         raise IndexFileError(f"{str(path)!r} names no folder of its own; name one, such as photos.index")
+    if re.match(r"\w+:/", str(path)):  # `Path` makes one / of two
+        raise IndexFileError(
+            f"{path} is a server's address, and only folders can be indexes yet; name a folder"
+        )
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is made
     mend(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):

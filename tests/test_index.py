@@ -124,6 +124,13 @@ def test_a_missing_index_and_other_folders_are_refused(path: Path, tiny_clip: Lo
     assert counts(add(path, tiny_clip, gallery)) == {"added": 6}
 
 
+def test_a_server_is_no_folder(tmp_path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IndexFileError, match="only folders can be indexes yet"):
+        Index.open("milvus://host:19530/photos", tiny_clip)
+    assert not any(tmp_path.iterdir())
+
+
 def test_who_comes_second_in_making_an_index_cannot_replace_it(
     path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
