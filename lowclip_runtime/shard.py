@@ -35,7 +35,7 @@ from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.files import bytes_on_disk, flush_tree, hold, let_go, mend, whole_folder
 from lowclip_runtime.new_shard import make_shard
 from lowclip_runtime.points import Point, ScoredPoint, Where
-from lowclip_runtime.shard_errors import check_free_space, engine_errors
+from lowclip_runtime.shard_errors import TO_DELETE_BYTES, check_free_space, engine_errors
 from lowclip_runtime.shared_engine import SharedEngine
 from lowclip_runtime.stream import batches
 
@@ -133,6 +133,7 @@ class Shard:
     def delete(self, ids: Sequence[str]) -> None:
         """Remove the points with these ids; ids that are not there are no error."""
         if ids:
+            check_free_space(self.path.parent, least=TO_DELETE_BYTES)
             self._engine.update(qdrant_edge.UpdateOperation.delete_points(list(ids)))
 
     def flush(self) -> None:

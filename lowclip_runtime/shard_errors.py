@@ -14,6 +14,7 @@ from lowclip_runtime.errors import IndexFileError
 # The engine writes through memory maps of sparse files in steps of 32 MiB: on a full disk the process would
 # die of SIGBUS without a word, so we stop while a step still fits.
 _LEAST_FREE_BYTES = 64 << 20
+TO_DELETE_BYTES = 8 << 20  # deleting writes to the log of 1 MiB a file, and marks what is gone
 _FULL = "the disk of {index} is full; free some space and run the command again, what is indexed is kept"
 
 
@@ -39,14 +40,17 @@ def engine_errors(path: Path) -> Iterator[None]:
         raise IndexFileError(_sentence(path.parent, str(error))) from error
 
 
-def check_free_space(index: Path, needed: float = 0) -> None:
+def check_free_space(index: Path, needed: float = 0, least: int = _LEAST_FREE_BYTES) -> None:
     """Stop while the engine still has room to write; `index` is there, or the folder that it shall lie in.
+
+    Args:
+        needed: bytes that must be free; less than `least` is never enough.
 
     Raises:
         IndexFileError: naming what is left and what is needed.
     """
     on = index if index.exists() else index.parent
-    free, needed = shutil.disk_usage(on).free, max(_LEAST_FREE_BYTES, int(needed))
+    free, needed = shutil.disk_usage(on).free, max(least, int(needed))
     if free < needed:
         raise IndexFileError(
             f"the disk of {index} has only {free >> 20} MB left, {needed >> 20} "

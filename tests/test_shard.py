@@ -269,3 +269,10 @@ def test_an_almost_full_disk_stops_before_the_engine_writes(
         with pytest.raises(IndexFileError, match="has only 10 MB left"):
             shard.upsert(points(41))
         assert len(shard) == 40
+        gone = [point.id for point in points(2)]
+        shard.delete(gone[:1])
+        assert len(shard) == 39
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 << 20))
+        with pytest.raises(IndexFileError, match="has only 2 MB left, 8 are needed"):
+            shard.delete(gone)
+        assert len(shard) == 39
