@@ -115,11 +115,34 @@ def test_queries_on_standard_input_are_lines(path: Path, tiny_bundle: Path) -> N
 
 
 def test_standard_input_that_is_closed_holds_no_query(path: Path, tiny_bundle: Path) -> None:
-    search = ("search", "-", "--index", path, "--bundle", tiny_bundle)
-    closed = ["sh", "-c", '"$@" <&-', "sh", sys.executable, "-m", "lowclip_runtime", *map(str, search)]
-    done = subprocess.run(closed, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = with_closed("<&-", "search", "-", "--index", path, "--bundle", tiny_bundle)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "Error: standard input holds no query; write one query a line\n"
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_standard_input_that_is_closed_holds_nothing_to_embed(
+    tmp_path: Path, tiny_bundle: Path, kind: str
+) -> None:
+    done = with_closed("<&-", "embed", kind, "-", "--out", tmp_path / "v.npy", "--bundle", tiny_bundle)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: there is nothing to embed") and done.stderr.count("\n") == 1
+
+
+def test_an_index_is_made_where_standard_error_is_closed(
+    tmp_path: Path, tiny_bundle: Path, gallery: Path
+) -> None:
+    (gallery / "broken.jpg").write_text("not an image")
+    done = with_closed("2>&-", "index", gallery, "--json", "--index", tmp_path / "i", "--bundle", tiny_bundle)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["added"] == 6
+
+
+def with_closed(stream: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """The command, started by a shell that closes one of its streams."""
+    command = [sys.executable, "-m", "lowclip_runtime", *map(str, arguments)]
+    closed = ["sh", "-c", f'"$@" {stream}', "sh", *command]
+    return subprocess.run(closed, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_a_contact_sheet(path: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -276,8 +276,6 @@ def _all_queries(queries: Sequence[str]) -> list[str]:
 
 
 def _lines_of_standard_input() -> list[str]:
-    if sys.stdin is None:  # closed, as by `<&-`
-        return []
     lines = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).splitlines()
     return [text for line in lines if (text := line.decode("utf-8", "replace").strip())]
 

@@ -4,6 +4,7 @@ import errno
 import functools
 import io
 import json
+import os
 import re
 import sys
 import warnings
@@ -37,10 +38,22 @@ def configure_process() -> None:
 
     A letter that standard output has no bytes for is written as its number, as standard error does it.
     """
+    _open_closed_streams()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _open_closed_streams() -> None:
+    """A stream that is closed, as by `2>&-`, is empty or leads nowhere.
+
+    In this order, each gets the number that the system knows it by: else an index's file could get that of standard
+    error, and a library's message be written into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def on_one_line(text: str) -> str:
