@@ -206,6 +206,13 @@ def test_an_unknown_provider_is_refused(tiny_bundle: Path) -> None:
     assert "'gpu'" in refused(lowclip("verify", tiny_bundle, "--provider", "gpu"))
 
 
+def test_an_index_is_not_verified_with_an_unknown_provider(
+    tiny_bundle: Path, photos: dict[str, Path], tmp_path: Path
+) -> None:
+    lowclip("index", tmp_path / "photos", "--bundle", tiny_bundle, "--index", tmp_path / "i")
+    assert "'gpu'" in refused(lowclip("verify", tmp_path / "i", "--provider", "gpu"))
+
+
 def loaded_by(code: str) -> set[str]:
     """The top-level modules that a fresh interpreter has loaded after `code`."""
     root = str(Path(lowclip_runtime.__file__).parent.parent)
