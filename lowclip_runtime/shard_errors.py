@@ -36,8 +36,13 @@ def engine_errors(path: Path) -> Iterator[None]:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         if "not initialized" in str(error):
-            raise IndexFileError(f"{path.parent} is closed; open it again") from error
+            raise closed(path) from error
         raise IndexFileError(_sentence(path.parent, str(error))) from error
+
+
+def closed(path: Path) -> IndexFileError:
+    """What is raised when something is asked of the shard at `path` after it was closed."""
+    return IndexFileError(f"{path.parent} is closed; open it again")
 
 
 def check_free_space(index: Path, needed: float = 0, least: int = _LEAST_FREE_BYTES) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import qdrant_edge
 
-from lowclip_runtime.shard_errors import engine_errors
+from lowclip_runtime.shard_errors import closed, engine_errors
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class SharedEngine:
         self._closing = threading.RLock()  # held by the one thread that closes it
         self._turn = threading.Condition()
         self._asking = 0  # threads
-        self._is_closing = False
+        self._is_closing = self._is_closed = False
         with engine_errors(path):
             self._engine = load_engine(path)
 
@@ -62,12 +62,19 @@ class SharedEngine:
     def close(self) -> None:
         """Write what is pending and close the engine for good, once all have their answers."""
         with self._alone(), engine_errors(self._path):
+            self._is_closed = True
             self._engine.close()
 
     @contextlib.contextmanager
     def reopened(self, config: qdrant_edge.EdgeConfig | None = None) -> Iterator[None]:
-        """Closed inside the block and opened at its end, whatever happens in it; `config` changes the settings."""
+        """Closed inside the block and opened at its end, whatever happens in it; `config` changes the settings.
+
+        Raises:
+            IndexFileError: also where `close` was called: it would be opened behind the back of who did.
+        """
         with self._alone(), engine_errors(self._path):
+            if self._is_closed:
+                raise closed(self._path)
             self._engine.close()
             try:
                 yield

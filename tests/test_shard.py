@@ -260,6 +260,15 @@ def test_embeddings_of_another_length_are_refused(path: Path) -> None:
         shard.search(np.ones(5, np.float32), 3)
 
 
+def test_closed_while_it_is_compacted_it_stays_closed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(path) as open_one:
+        monkeypatch.setattr(shard_module, "flush_tree", lambda _: open_one.close())  # as another thread may
+        with pytest.raises(IndexFileError, match="is closed; open it again"):
+            open_one.compact(DIMS, ["sha256"])
+    with opened(path) as again:
+        assert len(again) == 40
+
+
 def test_an_almost_full_disk_stops_before_the_engine_writes(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
