@@ -117,11 +117,13 @@ def test_a_name_neither_breaks_a_table_nor_steers_the_terminal(
 ) -> None:
     (gallery / "qara.png").rename(gallery / "a\nb.png")
     picture((255, 2, 0)).save(gallery / "\x1b[31m.png")
+    picture((9, 9, 9)).save(gallery / "\u202egpj.png")
     (gallery / "c\nd.jpg").write_text("no image")
     result = lowclip("index", gallery, *options)
     assert "left out: c\\nd.jpg: not an image" in result.stderr
     table = lowclip("search", "qara", *options).stdout
-    assert len(table.splitlines()) == 7 and "a\\nb.png" in table and "\\x1b[31m.png" in table
+    assert len(table.splitlines()) == 8 and "a\\nb.png" in table and "\\x1b[31m.png" in table
+    assert "\\u202egpj.png" in table
     groups = lowclip("duplicates", "--min-score", 0.999, *options).stdout.splitlines()
     assert groups[0].endswith("\\x1b[31m.png") and groups[1].endswith("qırmızı.png")
 

@@ -17,7 +17,8 @@ from PIL import Image
 from lowclip_runtime.errors import LowClipError
 
 F = TypeVar("F", bound=Callable[..., Any])
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+# the last ones turn the direction of what follows, in the next columns too, or begin a line
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 bundle_option = click.option(
