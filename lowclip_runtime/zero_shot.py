@@ -17,6 +17,7 @@ from lowclip_runtime.evaluate import Embedder, Embeddings, OnProgress, counted, 
 from lowclip_runtime.folder import walk
 from lowclip_runtime.metrics import query_results, relevant_ranks
 from lowclip_runtime.pairs import Pair
+from lowclip_runtime.points import composed
 from lowclip_runtime.tab_separated import numbered_rows
 
 AZERBAIJANI = "az"
@@ -91,9 +92,10 @@ def read_class_folders(root: str | Path, label_of: Mapping[str, str] | None = No
         InputError: `root` itself cannot be read.
     """
     images = _photos_of_classes(Path(root))
-    folders = [path.parent.name for path in images]
+    folders = [composed(path.parent.name) for path in images]  # a Mac's are named in letters and marks
     if label_of is None:
         return _labelled(images, [folder.replace("_", " ") for folder in folders])
+    label_of = {composed(name): label for name, label in label_of.items()}
     unnamed = sorted(set(folders) - set(label_of))
     if unnamed:
         raise DatasetError(

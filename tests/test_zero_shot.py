@@ -1,5 +1,6 @@
 """Zero-shot classes of a bundle whose answers are known, and the readers of labels."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,15 @@ def test_classes_without_a_label_are_named(folders: Path, tmp_path: Path) -> Non
         read_class_folders(folders / "red")
     with pytest.raises(DatasetError, match="not a folder of class folders"):
         read_class_folders(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_class_is_known_by_its_name_in_either_form_of_its_letters(folders: Path, form: str) -> None:
+    apart = unicodedata.normalize("NFD", "göy")
+    (folders / "blue").rename(folders / apart)
+    named = {**ENGLISH, unicodedata.normalize(form, "göy"): "göy"}
+    assert "göy" in read_class_folders(folders, named).labels
+    assert "göy" in read_class_folders(folders).labels
 
 
 def test_labels_are_read_by_language(tmp_path: Path) -> None:
