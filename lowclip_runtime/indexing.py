@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lowclip_runtime.clip import BATCH_SIZE, LowClip
 from lowclip_runtime.errors import InputError
+from lowclip_runtime.facts_journal import FactsJournal
 from lowclip_runtime.folder import Changes, FoundFile, Listing, changes, gallery_root, is_hidden, walk
 from lowclip_runtime.index_report import IndexReport, Tally, report_of
 from lowclip_runtime.kept_facts import KeptFacts, UsersFacts
@@ -121,13 +122,17 @@ class _GalleryUpdate:
         self._changed_ids = {self._id(path) for path in self._changed}
         self._gone = {self._id(path) for path in plan.gone}
         # those of photos that are gone first: what a changed place showed may still be there
-        self._kept = KeptFacts(shard, [*sorted(self._gone), *sorted(self._changed_ids)])
+        ids = [*sorted(self._gone), *sorted(self._changed_ids)]
+        self._journal = FactsJournal(shard.path.parent, root)
+        self._kept = KeptFacts(shard, ids, self._journal.left, self._with_content)
         self._moved: set[str] = set()  # of the gone, those whose content was found elsewhere
         self._stays: set[str] = set()  # of the changed, those with their old content
         self._on_the_way: OrderedDict[str, Point] = OrderedDict()
 
     def store_new_and_changed(self, progress: Progress) -> None:
         files = sorted([*self._plan.new, *self._plan.changed], key=lambda file: file.path)
+        if self._changed:  # else nothing is stored over another photo
+            self._journal.begin(self._kept.photos)
         progress(0, len(files))
         done = 0
         read = read_photos(self._clip, self._root, files, self._twins_of)
@@ -145,6 +150,7 @@ class _GalleryUpdate:
         for batch in batches(self._plan.gone, _DELETE_BATCH):
             self._shard.delete([self._id(path) for path in batch])
             self._shard.flush()
+        self._journal.end()
         self.tally.removed += len(self._plan.gone)
 
     def _store(self, outcomes: list[_Outcome]) -> None:
@@ -220,6 +226,10 @@ class _GalleryUpdate:
     def _is_there(self, one: str) -> bool:
         """Whether a photo of the index keeps its place and content, as far as is known by now."""
         return one in self._stays or not (one in self._gone or one in self._changed_ids)
+
+    def _with_content(self, sha256: str) -> list[Mapping[str, Any]]:
+        payloads = self._shard.retrieve(self._contents.ids(sha256, _TWINS)).values()
+        return [payload for payload in payloads if payload.get("sha256") == sha256]
 
     def _twins_of(self, file: FoundFile, sha256: str) -> list[Point]:
         """Some of the photos in the index with this content, and its own if that is one of them."""

@@ -4,12 +4,13 @@ Files that are renumbered or change places hold each other's content: what was s
 other. So it is all read before the first of them is replaced.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from lowclip_runtime.facts_journal import SaidBefore
 from lowclip_runtime.photo_facts import OF_THE_FILE
-from lowclip_runtime.photo_record import PhotoRecord
+from lowclip_runtime.photo_record import PhotoRecord, record_id
 from lowclip_runtime.shard import Shard
 from lowclip_runtime.stream import batches
 
@@ -23,11 +24,19 @@ class KeptFacts:
     Args:
         ids: of photos whose places may have another content by now, or none; of several that had the same, the first
             one here is taken first.
+        left: by runs that were killed.
+        holders_of: a content → payloads of photos that have it.
     """
 
-    def __init__(self, shard: Shard, ids: Iterable[str]) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        ids: Iterable[str],
+        left: Iterable[SaidBefore] = (),
+        holders_of: Callable[[str], Iterable[Mapping[str, Any]]] = lambda _sha256: (),
+    ) -> None:
         self._of_photo: dict[str, UsersFacts] = {}
-        self._holders: dict[str, dict[str, str]] = {}  # content → ids of those that had it → their file names
+        self._holders: dict[str, dict[str, SaidBefore]] = {}  # content → ids of those that had it
         self._new: set[str] = set()  # contents that no photo had before
         for some in batches(ids, _BATCH):
             payloads = shard.retrieve(some)
@@ -35,7 +44,18 @@ class KeptFacts:
                 record, said = PhotoRecord.from_payload(payloads[one]), said_by_users(payloads[one])
                 if said:
                     self._of_photo[one] = said
-                    self._holders.setdefault(record.sha256, {})[one] = PurePosixPath(record.path).name
+                    self._hold(one, SaidBefore(record.absolute_path, record.sha256, said))
+        for before in left:
+            if not any(_says(payload, before.said) for payload in holders_of(before.sha256)):
+                self._hold(record_id(before.path), before)
+
+    @property
+    def photos(self) -> list[SaidBefore]:
+        """All of which something was said."""
+        return [one for holders in self._holders.values() for one in holders.values()]
+
+    def _hold(self, one: str, before: SaidBefore) -> None:
+        self._holders.setdefault(before.sha256, {}).setdefault(one, before)
 
     def since(self, one: str, payload: Mapping[str, Any]) -> UsersFacts:
         """What was said of a photo meanwhile, by its `payload` of now; it holds for what its place shows."""
@@ -51,7 +71,7 @@ class KeptFacts:
             is_known: the index has this content; if nothing was said of the photo that had it, nothing is of this. A
                 content that is new is that of the photo at this place, edited, and may be so at several.
         """
-        if not self._of_photo:
+        if not self._holders:
             return {}
         holders = self._holders.get(sha256, {})
         if is_unchanged:
@@ -59,9 +79,8 @@ class KeptFacts:
             return self._of_photo.get(one, {})
         if holders:
             name = PurePosixPath(path).name
-            holder = next((other for other, its in holders.items() if its == name), next(iter(holders)))
-            del holders[holder]
-            return self._of_photo[holder]
+            alike = (other for other, its in holders.items() if PurePosixPath(its.path).name == name)
+            return holders.pop(next(alike, next(iter(holders)))).said
         if not is_known:
             self._new.add(sha256)
         return self._of_photo.get(one, {}) if sha256 in self._new else {}
@@ -71,3 +90,8 @@ def said_by_users(payload: Mapping[str, Any]) -> UsersFacts:
     """Facts of a photo's payload that are not of its file and place."""
     facts = PhotoRecord.facts_in(payload)
     return {name: value for name, value in facts.items() if name not in OF_THE_FILE}
+
+
+def _says(payload: Mapping[str, Any], said: UsersFacts) -> bool:
+    """Whether all of that is said of this photo."""
+    return said.items() <= said_by_users(payload).items()

@@ -1,0 +1,79 @@
+"""What users said of photos that a run of `lowclip index` may overwrite, in a file beside the index until it has ended.
+
+Photos that were renumbered are stored batch by batch, each over another. A kill between two batches leaves photos that
+are overwritten and not yet stored at their new places: what was said of them is only here then.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lowclip_runtime.errors import IndexFileError
+from lowclip_runtime.files import whole_file
+
+_NAME = "facts-under-way.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SaidBefore:
+    """What was said of the photo that a place showed before the run.
+
+    Attributes:
+        path: absolute.
+        sha256: of what it showed.
+    """
+
+    path: str
+    sha256: str
+    said: Mapping[str, Any]
+
+
+class FactsJournal:
+    """The file of one index; there is none where nothing is under way.
+
+    Args:
+        index: its folder.
+        root: the gallery of this run. What a run of another gallery left is kept until that one is run again.
+
+    Raises:
+        IndexFileError: the file is damaged.
+    """
+
+    def __init__(self, index: Path, root: Path) -> None:
+        self._file = index / _NAME
+        prefix = f"{root}/".replace("//", "/")
+        photos = _read(self._file)
+        self._others = [one for one in photos if not one.path.startswith(prefix)]
+        self.left = [one for one in photos if one.path.startswith(prefix)]
+
+    def begin(self, photos: Iterable[SaidBefore]) -> None:
+        """Note these, beside those that a run which was killed has left."""
+        known = {(one.path, one.sha256) for one in self.left}
+        new = [one for one in photos if (one.path, one.sha256) not in known]
+        if new:
+            _write(self._file, [*self._others, *self.left, *new])
+
+    def end(self) -> None:
+        """All of this gallery is where it belongs."""
+        if self._others:
+            _write(self._file, self._others)
+        else:
+            self._file.unlink(missing_ok=True)
+
+
+def _write(file: Path, photos: Iterable[SaidBefore]) -> None:
+    with whole_file(file) as work:
+        work.write_text(json.dumps([asdict(one) for one in photos], ensure_ascii=False), "utf-8")
+
+
+def _read(file: Path) -> list[SaidBefore]:
+    try:
+        return [SaidBefore(**one) for one in json.loads(file.read_text("utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise IndexFileError(
+            f"{file} is damaged ({error}); delete it, and give the facts of photos that were moved again with --facts"
+        ) from error
