@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lowclip_runtime.errors import CheckpointError
-from lowclip_runtime.files import whole_folder
+from lowclip_runtime.files import mend, whole_folder
 from lowclip_train.ema import WeightAverage
 from lowclip_train.fingerprint import CONFIG, Fingerprint, changed
 
@@ -72,11 +72,13 @@ def save_state(parent: Path, progress: Progress, fingerprint: Fingerprint, state
 
 
 def load_state(parent: Path, fingerprint: Fingerprint, state: Resumable) -> Progress | None:
-    """Bring `state` back to the newest one saved; None where there is none.
+    """Bring `state` back to the newest one saved; None where there is none. What a kill left half written goes.
 
     Raises:
         CheckpointError: the state belongs to a run with another config, or something that it names was changed.
     """
+    for torn in parent.glob(".step-*"):  # the next state may be of another step, and would not find it
+        mend(parent / torn.name.removeprefix(".").partition(".")[0])
     states = sorted(parent.glob("step-*"))
     if not states:
         return None

@@ -1,4 +1,4 @@
-"""SIGTERM at any moment, and two runs in one folder."""
+"""SIGTERM at any moment, two runs in one folder, and what a kill leaves in it."""
 
 import os
 import re
@@ -65,3 +65,14 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
     let_go(other)
     train(config, tmp_path / "run", max_steps=1)
     train(config, tmp_path / "run", max_steps=2)  # the first let go of it
+
+
+def test_a_state_that_a_kill_tore_goes_when_the_run_goes_on(tmp_path: Path) -> None:
+    """A state is as large as three models, and the next one is of another step, so of another name."""
+    config = tiny_config(tmp_path)
+    train(config, tmp_path / "run", max_steps=1)
+    torn = tmp_path / "run/state/.step-00000005.lowclip-0a1b2c3d.tmp"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"half")
+    train(config, tmp_path / "run", max_steps=2)
+    assert [path.name for path in (tmp_path / "run/state").iterdir()] == ["step-00000002"]
