@@ -1,9 +1,11 @@
 """What a run tells people while it trains: a bar on a terminal, else a line now and then, and `log.jsonl`."""
 
 import json
+import math
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from lowclip_runtime.files import whole_file
 from lowclip_train.scalar_log import ScalarLog
 
 _LINE_EVERY_S = 30.0
@@ -22,8 +25,12 @@ class ProgressReport:
     Args:
         batch_size: images a step, of all processes together.
         device: whose peak memory is told: a GPU's tensors, or all that this process takes.
+        losses: running means that an earlier start came to.
         shown: false where another process speaks for this one.
         scalars: where curves are drawn from, too.
+
+    Attributes:
+        losses: the running mean of each loss, by its name.
     """
 
     def __init__(
@@ -33,6 +40,7 @@ class ProgressReport:
         first_step: int,
         device: torch.device,
         *,
+        losses: Mapping[str, float] | None = None,
         shown: bool = True,
         scalars: ScalarLog | None = None,
     ) -> None:
@@ -42,15 +50,15 @@ class ProgressReport:
         self._batch_size = batch_size
         self._first_step = first_step
         self._started = self._spoke_at = time.monotonic()
-        self._losses: dict[str, float] = {}
+        self.losses: Mapping[str, float] = losses or {}
         hidden = None if shown else True  # None: unless on a terminal
         self._bar = tqdm(total=steps, initial=first_step, unit="step", disable=hidden, desc="train")
 
     def step(self, step: int, losses: dict[str, float]) -> None:
         """After each step; keeps a running mean of each loss."""
-        for name, loss in losses.items():
-            self._losses[name] = 0.95 * self._losses.get(name, loss) + 0.05 * loss
-        shown = " ".join(f"{name} {loss:.3f}" for name, loss in self._losses.items())
+        means = {name: 0.95 * self.losses.get(name, loss) + 0.05 * loss for name, loss in losses.items()}
+        self.losses = {**self.losses, **means}
+        shown = " ".join(f"{name} {loss:.3f}" for name, loss in self.losses.items())
         elapsed = time.monotonic() - self._started
         self._last_step = step
         self._images_per_s = (step - self._first_step) * self._batch_size / elapsed
@@ -66,8 +74,9 @@ class ProgressReport:
             say(f"step {step}/{self._steps}  {speed}  ETA {eta}  {shown}")
 
     def epoch(self, log: Path, epoch: int, metrics: dict[str, Any]) -> None:
-        """After each epoch: one line for people, one JSON line for programs."""
-        row = {"epoch": epoch, "losses": self._losses, **self._cost(), "val": metrics}
+        """After each epoch: one line for people, one JSON line for programs, in place of any of a lost one."""
+        row = {"epoch": epoch, "losses": self.losses, **self._cost(), "val": metrics}
+        _forget(log, epoch)
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         figures = [
@@ -100,3 +109,20 @@ class ProgressReport:
 def say(line: str) -> None:
     """One line to standard error, above a progress bar if there is one."""
     tqdm.write(line, file=sys.stderr)
+
+
+def _forget(log: Path, epoch: int) -> None:
+    """Take out the lines of `epoch` and of later ones: a kill came between them and the state that knows of them."""
+    lines = log.read_text("utf-8", "replace").splitlines(keepends=True) if log.is_file() else []
+    kept = [line for line in lines if _epoch_of(line) < epoch]
+    if len(kept) < len(lines):
+        with whole_file(log) as work:
+            work.write_text("".join(kept), "utf-8")
+
+
+def _epoch_of(line: str) -> float:
+    """Of a line of the log; that of a line which a kill tore is after all others."""
+    try:
+        return float(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -59,12 +59,12 @@ def _held(folder: Path, processes: Processes) -> contextlib.AbstractContextManag
 
 
 def _take_steps(run: Run, progress: Progress, last: int, stop: Callable[[], bool]) -> None:
-    report = _report(run, progress.step)
+    report = _report(run, progress)
     saved_at = time.monotonic()
     for step, rows in epoch_steps(run, progress.step, last):
         losses = train_step(run, step, rows)
-        progress = replace(progress, step=step + 1)
         report.step(step + 1, losses)
+        progress = replace(progress, step=step + 1, losses=report.losses)
         if (step + 1) % run.steps_per_epoch == 0:
             progress = _end_epoch(run, progress, report)
         leaving = run.processes.any(stop()) or step + 1 == last or _out_of_patience(run, progress)
@@ -79,15 +79,16 @@ def _take_steps(run: Run, progress: Progress, last: int, stop: Callable[[], bool
         say(f"left off at step {progress.step} of {run.steps}; the same command goes on")
 
 
-def _report(run: Run, first_step: int) -> ProgressReport:
+def _report(run: Run, progress: Progress) -> ProgressReport:
     first = run.processes.is_first
     wanted = first and run.config.schedule.tensorboard
-    scalars = ScalarLog(run.folder / "tensorboard", first_step) if wanted else None
+    scalars = ScalarLog(run.folder / "tensorboard", progress.step) if wanted else None
     return ProgressReport(
         run.steps,
         run.config.schedule.batch_size,
-        first_step,
+        progress.step,
         run.processes.device,
+        losses=progress.losses,
         shown=first,
         scalars=scalars,
     )

@@ -7,7 +7,7 @@ any moment leaves at least one.
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,16 @@ from lowclip_train.fingerprint import CONFIG, Fingerprint, changed
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is: the next step to take, the best validation figure so far and when it was seen."""
+    """How far a run is: the next step to take, the best validation figure so far and when it was seen.
+
+    Attributes:
+        losses: the running mean of each loss, by its name; states of earlier versions have none.
+    """
 
     step: int
     best_score: float
     best_epoch: int
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

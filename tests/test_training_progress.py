@@ -24,6 +24,40 @@ def test_the_log_tells_speed_and_memory(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "tensorboard").exists()
 
 
+def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, epochs=2, save_every_s=1e9)
+    train(config, tmp_path / "whole")
+    for leave_off_after in (1, 3, None):
+        train(config, tmp_path / "resumed", max_steps=leave_off_after)
+    assert _logged(tmp_path / "resumed") == _logged(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("torn", ["", '{"epoch": 1, "los'])
+def test_an_epoch_has_one_line_even_if_its_state_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: str
+) -> None:
+    """A kill between the two, and another one in the middle of the next line."""
+    config = tiny_config(tmp_path, epochs=2, save_every_s=1e9)
+    train(config, tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("lowclip_train.trainer.save_state", _killed)
+        train(config, tmp_path / "run", max_steps=2)
+    log = tmp_path / "run/log.jsonl"
+    log.write_text(log.read_text("utf-8") + torn, "utf-8")
+    train(config, tmp_path / "run")
+    assert _logged(tmp_path / "run") == _logged(tmp_path / "whole")
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _logged(run: Path) -> list[dict[str, object]]:
+    """What each line of the log says but for what the machine decides."""
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
+    return [{key: row[key] for key in ("epoch", "losses", "val")} for row in rows]
+
+
 def test_lines_tell_speed_and_memory_unless_another_process_speaks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
