@@ -1,8 +1,8 @@
 """`export()`: from a checkpoint to a bundle. The spine; each step has its own file."""
 
+import contextlib
 import math
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +19,7 @@ from lowclip_export.tower import FloatTower, float_image_tower, float_text_tower
 from lowclip_export.trim import trim_checkpoint
 from lowclip_runtime.bundle import BundleManifest
 from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.files import aside, mend
 from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_train.checkpoint import Checkpoint, load_checkpoint
 from lowclip_train.progress import say
@@ -102,8 +103,9 @@ def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> B
         opened = with_first_dims(opened, options.dims)
     eval_pairs = _eval_pairs(options)
     calibration, parity = _samples(opened, options)
-    with tempfile.TemporaryDirectory(prefix="lowclip-export-") as work:
-        opened = _trimmed(opened, options, Path(work), eval_pairs)
+    with contextlib.ExitStack() as stack:
+        if options.trim_vocab:
+            opened = _trimmed(opened, options, stack.enter_context(_work_folder(out)), eval_pairs)
         test = _retrieval_test(opened, options, eval_pairs)
         # one tower at a time: the graphs of a large one take gigabytes
         image = _quantized(
@@ -144,9 +146,16 @@ def _samples(opened: Checkpoint, options: ExportOptions) -> tuple[Samples, Sampl
     return calibration, parity
 
 
+@contextlib.contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """Beside `out`, for as long as the block runs; what a kill leaves of it the next export to `out` removes."""
+    mend(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with aside(out, ".tmp", folder=True) as work:
+        yield work
+
+
 def _trimmed(opened: Checkpoint, options: ExportOptions, work: Path, eval_pairs: list[Pair]) -> Checkpoint:
-    if not options.trim_vocab:
-        return opened
     held_out = [pair.caption for pair in eval_pairs]
     trimmed = trim_checkpoint(
         opened,

@@ -1,7 +1,9 @@
 """What `lowclip-export` does with bad input, a full disk and a kill: one sentence, OUT as it was, nothing left."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -291,3 +293,29 @@ def test_killed_at_any_moment_out_is_the_old_bundle_or_a_whole_new_one(
             verify_bundle(out)
         left = [path.name for path in tmp_path.iterdir() if path.name.startswith(f".{out.name}.")]
         assert len(left) == 1  # what the kill before this one left was removed
+
+
+# Is killed as soon as the vocabulary is trimmed, which is written beside OUT for the minutes that follow.
+TRIMS_AND_DIES = """
+import os, signal, sys
+import lowclip_export.export
+from lowclip_export.cli import main
+lowclip_export.export.float_image_tower = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main([*sys.argv[1:], "--quantize", "none"])
+"""
+
+
+def test_a_trimmed_vocabulary_that_a_kill_left_goes_with_the_next_export(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("red dog", "utf-8")
+    (tmp_path / "tmp").mkdir()
+    arguments = [
+        str(work / "checkpoint"),
+        str(tmp_path / "new"),
+        "--trim-vocab",
+        str(tmp_path / "corpus.txt"),
+    ]
+    command = [sys.executable, "-c", TRIMS_AND_DIES, *arguments]
+    for _ in range(2):
+        killed = subprocess.run(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")})
+        assert killed.returncode == -signal.SIGKILL
+        assert len(list(tmp_path.glob(".new.lowclip-*"))) == 1 and not list((tmp_path / "tmp").iterdir())
