@@ -1,7 +1,7 @@
 """`lowclip-train prepare` as a library call: a known format read, cut to what is wanted, checked, written whole."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
@@ -10,6 +10,7 @@ from lowclip_train.bad_data import BadData
 from lowclip_train.dataset import DatasetManifest, check_replaceable, write_dataset, write_extracted
 from lowclip_train.hf_parquet import extract_parquet
 from lowclip_train.prepare import READERS, assign_splits, exclude, places
+from lowclip_train.split_names import split_named
 from lowclip_train.webdataset import extract_shards
 
 EXTRACTED = ("webdataset", "parquet")  # formats with the images inside
@@ -65,7 +66,7 @@ def make_dataset(
         DatasetError: bad data, which is named with its file and place; or `overwrite` would delete what is no dataset.
         FileExistsError: `out` exists and may not be overwritten.
     """
-    wanted = wanted or Wanted()
+    wanted = _in_our_words(wanted or Wanted())
     if overwrite:
         read = (source, images, wanted.excluded, *(path for _, path in wanted.split_lists))
         check_replaceable(out, [path for path in read if path is not None])
@@ -98,6 +99,12 @@ def make_dataset(
             out, name or out.name, folder, pairs, overwrite=overwrite, bad=bad, place=places(source)
         )
     return Made(manifest, bad.left_out, len(excluded))
+
+
+def _in_our_words(wanted: Wanted) -> Wanted:
+    """Splits are called what training looks for, as those are that a file names itself."""
+    lists = [(split_named(split, f"the split of {path}"), path) for split, path in wanted.split_lists]
+    return replace(wanted, split=split_named(wanted.split, "the split"), split_lists=lists)
 
 
 def _extract(format_name: str, source: Path, folder: Path, wanted: Wanted, bad: BadData) -> list[Pair]:

@@ -68,12 +68,13 @@ def read_karpathy(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> l
             continue
         if not _is_text(place, bad, filename=name, split=own):
             continue
+        own = split_named(own, f"{place}.split") or split
         for sentence, (caption, identity) in enumerate(sentences):
             sentid = f"{name}#{len(pairs)}" if identity is None else str(identity)
             if is_blank(caption):
                 bad(f"{place}.sentences[{sentence}] of {name} is empty")
             elif _is_text(f"{place}.sentences[{sentence}]", bad, raw=caption, sentid=sentid):
-                pairs.append(Pair(name, caption, lang, own.replace("restval", "train"), sentid))
+                pairs.append(Pair(name, caption, lang, own, sentid))
     return pairs
 
 

@@ -1,5 +1,6 @@
-"""Splits by the names that rows give them, in TSV and parquet alike."""
+"""Splits by the names that rows give them, whatever the format, and by the command."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,27 @@ def test_a_column_of_whole_numbers_is_no_split(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "p.parquet", [{"image": png(1), "caption": "it", "split": 0}])
     with pytest.raises(DatasetError, match=r"p\.parquet, row 0: split must be a name .*, not 0; write"):
         make_dataset("parquet", path, tmp_path / "out")
+
+
+def test_the_splits_of_options_are_named_alike(tmp_path: Path) -> None:
+    """Else the run that follows finds no val split, and picks no epoch."""
+    (tmp_path / "tokens.txt").write_text("a.png#0\tit\nb.png#0\tpişik\n", "utf-8")
+    lists = []
+    for number, (split, name) in enumerate((("Train", "a"), ("dev", "b"))):
+        (tmp_path / f"{name}.png").write_bytes(png(number))
+        (tmp_path / f"{name}.txt").write_text(f"{name}.png\n")
+        lists.append((split, tmp_path / f"{name}.txt"))
+    make_dataset("flickr8k", tmp_path / "tokens.txt", tmp_path / "out", wanted=Wanted(split_lists=lists))
+    assert [p.split for p in pairs_in(tmp_path / "out")] == ["train", "val"]
+    make_dataset("flickr8k", tmp_path / "tokens.txt", tmp_path / "val", wanted=Wanted(split="validation"))
+    assert {p.split for p in pairs_in(tmp_path / "val")} == {"val"}
+
+
+def test_the_splits_of_karpathys_files_are_named_alike(tmp_path: Path) -> None:
+    named = {"0.png": "Validation", "1.png": "restval", "2.png": ""}
+    images = [{"filename": n, "split": s, "sentences": [{"raw": "a dog"}]} for n, s in named.items()]
+    for number, name in enumerate(named):
+        (tmp_path / name).write_bytes(png(number))
+    (tmp_path / "k.json").write_text(json.dumps({"images": images}))
+    make_dataset("karpathy", tmp_path / "k.json", tmp_path / "out", wanted=Wanted(split="test"))
+    assert [p.split for p in pairs_in(tmp_path / "out")] == ["val", "train", "test"]
