@@ -44,9 +44,7 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
         OSError: the folder cannot be written; `filename` names at least the target.
     """
     target = Path(target)
-    mend(target)
-    if target.exists() and not overwrite:
-        raise _exists(target)
+    check_free(target, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _naming(target), aside(target, ".tmp", folder=True) as work:
         yield work
@@ -56,6 +54,17 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
         else:
             _put(work, target)
         flush(target.parent)
+
+
+def check_free(target: str | Path, *, overwrite: bool = False) -> None:
+    """Refuse what `whole_folder` would not replace, before the work whose result it is; a moved target is put back.
+
+    Raises:
+        FileExistsError: `target` is there and may not be overwritten.
+    """
+    mend(target)
+    if Path(target).exists() and not overwrite:
+        raise _exists(Path(target))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.files import check_free
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import BadData
 from lowclip_train.dataset import DatasetManifest, check_replaceable, write_dataset, write_extracted
@@ -70,6 +71,7 @@ def make_dataset(
     if overwrite:
         read = (source, images, wanted.excluded, *(path for _, path in wanted.split_lists))
         check_replaceable(out, [path for path in read if path is not None])
+    check_free(out, overwrite=overwrite)  # before every image is decoded, not after
     bad = BadData(skip=wanted.skip_bad)
     excluded: set[str] = set()
 

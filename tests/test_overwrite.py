@@ -10,6 +10,7 @@ from PIL import Image
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.cli import main
 from lowclip_train.dataset import read_dataset
+from lowclip_train.make_dataset import make_dataset
 
 
 def _source(folder: Path, images: str = "photos") -> Path:
@@ -23,6 +24,15 @@ def _source(folder: Path, images: str = "photos") -> Path:
 def _prepare(source: Path, out: Path, images: Path, *options: str | Path) -> Result:
     arguments = ["prepare", "tsv", source, out, "--images", images, "--overwrite", *options]
     return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_what_may_not_be_replaced_is_refused_before_the_captions_are_read(tmp_path: Path) -> None:
+    """Decoding COCO takes half an hour, so it must not come first."""
+    source = _source(tmp_path / "home")
+    make_dataset("tsv", source, tmp_path / "data", images=tmp_path / "home/photos")
+    source.write_text("no pairs")
+    with pytest.raises(FileExistsError, match=r"data exists already; .* --overwrite"):
+        make_dataset("tsv", source, tmp_path / "data", images=tmp_path / "home/photos")
 
 
 def _content(folder: Path) -> dict[str, bytes]:
