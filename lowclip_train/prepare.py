@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.folder import walk
 from lowclip_runtime.pairs import Pair, numbered_pairs
 from lowclip_train.bad_data import REFUSE, BadData, is_blank, text_problem
 from lowclip_train.split_names import split_named
@@ -134,16 +135,24 @@ def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[P
 
 
 def read_class_folders(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
-    """`root/class name/photo.jpg`: the folder's name, underscores as spaces, is the caption."""
+    """`root/class name/photo.jpg`: the folder's name, underscores as spaces, is the caption.
+
+    Hidden files and folders are left out; photos that lie deeper, or beside the class folders, are bad.
+    """
     if not path.is_dir():
         raise DatasetError(f"{path} is not a folder of class folders")
+    listing = walk(path)
+    for below, reason in listing.problems:
+        bad(f"{path / below}: {reason}")
     pairs = []
-    for photo in sorted(p for p in path.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES):
+    for photo in sorted(PurePosixPath(file.path) for file in listing.files):
         caption = photo.parent.name.replace("_", " ").strip()
-        if not is_blank(caption):
-            pairs.append(Pair(str(photo.relative_to(path)), caption, lang, split, photo.parent.name))
+        if len(photo.parts) != 2:
+            bad(f"{path / photo}: it does not lie in a class folder of {path}; move it into one")
+        elif is_blank(caption):
+            bad(f"{path / photo}: the name of its folder is no caption")
         else:
-            bad(f"{photo}: the name of its folder is no caption")
+            pairs.append(Pair(str(photo), caption, lang, split, photo.parent.name))
     return pairs
 
 

@@ -10,6 +10,7 @@ from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import REFUSE, BadData
 from lowclip_train.dataset import read_dataset, write_dataset
+from lowclip_train.make_dataset import Wanted, make_dataset
 from lowclip_train.prepare import (
     READERS,
     assign_splits,
@@ -93,6 +94,18 @@ def test_class_folders(tmp_path: Path) -> None:
     assert read_class_folders(tmp_path, "en", "train") == [
         Pair("sea_turtle/x.png", "sea turtle", "en", "train", "sea_turtle")
     ]
+
+
+@pytest.mark.parametrize("stray", ["sea_turtle/young/y.png", "y.png", "sea_turtle/y.HEIC"])
+def test_photos_that_show_no_class_are_named(tmp_path: Path, stray: str) -> None:
+    _picture(tmp_path / "photos/sea_turtle/x.png", 1)
+    _picture(tmp_path / "photos/.cache/sea_turtle/x.png", 1)
+    (tmp_path / "photos" / stray).parent.mkdir(exist_ok=True)
+    (tmp_path / "photos" / stray).write_bytes(b"no HEIC can be decoded")
+    with pytest.raises(DatasetError, match=f"{stray}.*--skip-missing"):
+        make_dataset("folder", tmp_path / "photos", tmp_path / "data")
+    made = make_dataset("folder", tmp_path / "photos", tmp_path / "data", wanted=Wanted(skip_bad=True))
+    assert made.manifest.image_count == 1 and len(made.left_out) == 1 and stray in made.left_out[0]
 
 
 def test_split_lists(tmp_path: Path) -> None:
