@@ -80,16 +80,22 @@ def _rewritten(
 
 
 def quantized_nodes(model: onnx.ModelProto, operators: Operators) -> list[onnx.NodeProto]:
-    """Nodes that work on feature maps; those behind the pooling (the projection's) are left out."""
+    """Nodes that work on feature maps; those behind the pooling (the projection's) are left out.
+
+    So are activations of what others read too, as where a block begins with one: they could not vanish.
+    """
     four_dimensional = {
         one.name
         for one in [*model.graph.value_info, *model.graph.input]
         if len(one.type.tensor_type.shape.dim) == 4
     }
+    used_by, given = consumers(model), {one.name for one in model.graph.output}
     return [
         node
         for node in model.graph.node
-        if node.op_type in _QUANTIZED[operators] and node.input[0] in four_dimensional
+        if node.op_type in _QUANTIZED[operators]
+        and node.input[0] in four_dimensional
+        and not (node.op_type in _ACTIVATIONS and (len(used_by[node.input[0]]) > 1 or node.input[0] in given))
     ]
 
 

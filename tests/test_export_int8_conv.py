@@ -9,7 +9,7 @@ from tiny_graphs import constants_of, graph
 
 from lowclip_export.int8_conv import int8_convolutions, pooled_before_activation, weight_limit
 from lowclip_export.onnx_edit import run_graph
-from lowclip_export.recipe import FULL_RANGE, NEVER_SATURATES, ConvRecipe
+from lowclip_export.recipe import FULL_RANGE, NEVER_SATURATES, OPERATORS_CHOICES, ConvRecipe, Operators
 from lowclip_export.statistics import Calibration
 
 # two products of the largest uint8 activation and weight, added in a signed 16-bit lane
@@ -168,6 +168,27 @@ def pooled_stem() -> onnx.ModelProto:
         [("y", TensorProto.FLOAT, ["batch", 4, 3, 3])],
     )
     return graph(nodes, inputs, outputs, constants)
+
+
+@pytest.mark.parametrize("operators", OPERATORS_CHOICES)
+def test_what_an_activation_and_others_read_keeps_what_is_below_zero(operators: Operators):
+    """A block of Xception: its branch begins with a ReLU, and its shortcut has none."""
+    generator = np.random.default_rng(2)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "w2"], ["d"]),
+        helper.make_node("Add", ["d", "c"], ["s"]),
+        helper.make_node("GlobalAveragePool", ["s"], ["y"]),
+    ]
+    shapes = {"w": (4, 3, 1, 1), "w2": (4, 4, 1, 1)}
+    constants = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    ends = [[(name, TensorProto.FLOAT, ["batch", *of])] for name, of in (("x", (3, 8, 8)), ("y", (4, 1, 1)))]
+    model, pixels = graph(nodes, *ends, constants), generator.normal(size=(9, 3, 8, 8)).astype(np.float32)
+    ((expected,),) = run_graph(model, [{"x": pixels}])
+    recipe = ConvRecipe(ranges="min-max", float_stem=False, operators=operators)
+    ((found,),) = run_graph(int8_convolutions(model, recipe, calibrated(model, pixels)), [{"x": pixels}])
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_grouped_but_not_depthwise_convolutions_stay_under_the_limit():
