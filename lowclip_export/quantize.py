@@ -96,7 +96,7 @@ def _quantized_matmuls(
         largest = {name: one.channel_size for name, one in statistics.items() if name not in by_token}
         smooth = smoothed(model, largest, recipe.smoothing)
         model = smooth.model
-        ranges = {
+        ranges |= {
             name: statistics[source].divided_range(factors)
             for name, (source, factors) in smooth.divided.items()
         }

@@ -35,7 +35,8 @@ def smoothed(
     """The same function with evener activations; `channel_max` has the inputs of products to even, each (C,).
 
     The division costs nothing where it goes into what makes the activation: the scale of a normalization that
-    only products read, or the value matrix of an attention. Elsewhere it is a Mul.
+    only products read, or the value matrix of an attention. Elsewhere it is a Mul. An activation stays as it is where
+    its matrix meets another one too, as in ALBERT, whose layers share their weights.
     """
     edit = GraphEdit(model)
     makers = _Makers(edit)
@@ -43,9 +44,12 @@ def smoothed(
     for node in edit.old_nodes:
         if is_weight_product(edit, node) and node.input[0] in channel_max:
             products.setdefault(node.input[0], []).append(node)
+    used_by = consumers(edit.model)
     multiplied: dict[str, str] = {}
     divided: dict[str, tuple[str, NDArray[np.float32]]] = {}
     for name, nodes in products.items():
+        if any(reader.input[0] != name for node in nodes for reader in used_by[node.input[1]]):
+            continue
         factors = _scale_rows(edit, nodes, channel_max[name], strength)
         into_maker = makers.divide(name, len(nodes), factors)
         divided[name if into_maker else f"{name}/smooth"] = (name, factors)
@@ -104,6 +108,8 @@ class _Makers:
             inputs.append((product, place, factors))
             product = self._sole_maker(product.input[1 - place])
         if product is None or not is_weight_product(self._edit, product):
+            return False
+        if len(self._used_by[product.input[1]]) > 1:
             return False
         if len(attention.input) > 3 and attention.input[3]:  # the biases of query, key and value, joined
             joined = np.concatenate([np.ones(2 * len(factors), np.float32), factors])

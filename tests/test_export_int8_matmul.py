@@ -1,5 +1,7 @@
 """int8 products, tables and projections: exact where integers are, and no token depends on its neighbours."""
 
+from typing import Literal
+
 import numpy as np
 import onnx
 import pytest
@@ -83,6 +85,28 @@ def test_smoothing_changes_no_float_product_and_evens_the_channels():
         return float(np.abs(rounded - exact).mean())
 
     assert error(smooth) < 0.7 * error(model)
+
+
+@pytest.mark.parametrize("method", ["static", "mixed", "token"])
+def test_a_matrix_that_two_activations_meet_is_the_same_for_both(method: Literal["static", "mixed", "token"]):
+    """The exporter writes the weights that ALBERT's layers share once."""
+    generator = np.random.default_rng(7)
+    weights = generator.normal(size=(32, 32)).astype(np.float32)
+    model = matmul_graph(weights)
+    del model.graph.node[:]
+    model.graph.node.extend([
+        helper.make_node("MatMul", ["x", "w"], ["first"]),
+        helper.make_node("Tanh", ["first"], ["t"]),
+        helper.make_node("MatMul", ["t", "w"], ["y"]),
+    ])  # fmt: skip
+    tokens = generator.normal(size=(3, 7, 32)).astype(np.float32)
+    tokens[..., 5] *= 20
+    ((expected,),) = run_graph(model, [{"x": tokens}])
+    recipe = MatMulRecipe(method=method, smoothing=0.5)
+    ((found,),) = run_graph(
+        quantize_text(model, recipe, Calibration(model, lambda: [{"x": tokens}])), [{"x": tokens}]
+    )
+    assert np.abs(found - expected).mean() < 0.1 * np.abs(expected).mean()
 
 
 def test_static_scales_give_the_outputs_of_gelu_to_the_other_quantizer():
