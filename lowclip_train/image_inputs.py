@@ -77,15 +77,16 @@ class ViewMaker:
 
 
 class LiveInputs:
-    """Every epoch a new view, put through the frozen stages (if any) on the spot."""
+    """A new view every time an image is drawn, put through the frozen stages (if any) on the spot."""
 
     def __init__(self, views: ViewMaker, frozen: nn.Module) -> None:
         self._views = views
         self._frozen = frozen
 
     def training_batch(self, rows: Sequence[int], epoch: int, share: slice = _ALL) -> Tensor:
-        own = rows[share]
-        return frozen_features(self._frozen, self._views.pixel_values(own, [epoch + 1] * len(own)))
+        # not the epoch's number: an image may be drawn several times in an epoch
+        views = np.random.default_rng([epoch, *rows]).integers(1, 2**31, len(rows))
+        return frozen_features(self._frozen, self._views.pixel_values(rows[share], views[share].tolist()))
 
     def clean_batch(self, rows: Sequence[int]) -> Tensor:
         return frozen_features(self._frozen, self._views.pixel_values(rows, [0] * len(rows)))

@@ -1,6 +1,7 @@
-"""Cached outputs of frozen stages are those of the very photos that the dataset holds."""
+"""Cached outputs of frozen stages are those of the very photos that the dataset holds; fresh views are fresh."""
 
 import errno
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from PIL import Image
 from tiny_training import tiny_config, write_pictures
 
 from lowclip_train.config import TrainConfig
-from lowclip_train.dataset import write_dataset
+from lowclip_train.dataset import read_dataset, write_dataset
 from lowclip_train.run import prepare_run
+from lowclip_train.trainer import epoch_steps
 
 
 def _clean(config: TrainConfig, folder: Path) -> torch.Tensor:
@@ -60,3 +62,20 @@ def test_a_full_disk_is_told_before_the_cache_is_written(
             prepare_run(config, tmp_path / "run")
     assert not list((tmp_path / "run/cache").glob("image-*"))
     _clean(config, tmp_path / "run")  # as soon as there is room
+
+
+def test_an_image_that_an_epoch_draws_again_is_seen_in_another_view(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    picture = Image.radial_gradient("L").resize((40, 30)).convert("RGB")  # so that no two crops are alike
+    for path in (tmp_path / "pictures").glob("*-train.png"):
+        picture.save(path)
+    pairs = read_dataset(tmp_path / "data").pairs
+    write_dataset(tmp_path / "data", "colours", tmp_path / "pictures", pairs, overwrite=True)
+    source = replace(config.sources[0], share=3)
+    run = prepare_run(replace(config, sources=(source,), distillation=None), tmp_path / "run")
+    steps = epoch_steps(run, 0, run.steps_per_epoch)
+    batches = [(rows, run.inputs.training_batch(rows, 0)) for _, rows in steps]
+    drawn = [(row, view) for rows, views in batches for row, view in zip(rows, views, strict=True)]
+    of_first = [view for row, view in drawn if row == 0]
+    assert len(of_first) == 3
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(of_first, 2))
