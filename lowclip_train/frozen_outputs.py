@@ -1,6 +1,6 @@
 """What frozen encoders give for every view and text of a run, computed once: then heads train in seconds a pass."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lowclip_runtime.text import Tokenizer
-from lowclip_train.array_cache import kept, kept_texts, weights_sha256
+from lowclip_train.array_cache import kept_in_parts, kept_texts, weights_sha256
 from lowclip_train.image_inputs import CachedInputs
 from lowclip_train.model import TextTower
 from lowclip_train.text_batches import encode_by_length
 
 _BATCH = 64
+_PART = 8 * _BATCH  # images: of five views each some seconds' work, a minute's of a large encoder
 
 
 class PooledInputs:
@@ -58,18 +58,20 @@ class PooledTexts:
 
 @torch.no_grad()
 def pool_images(inputs: CachedInputs, tail: nn.Module, device: torch.device, folder: Path) -> PooledInputs:
-    """The rest of the image encoder on cached features; kept in `folder`."""
+    """The rest of the image encoder on cached features; kept in `folder`, part by part."""
 
-    def compute() -> NDArray[np.float16]:
-        tail.eval()
-        views = []
-        for view in range(1 + inputs.view_count):
-            batches = _batches(range(inputs.image_count), "pooled images")
-            pooled = [tail(inputs.view_batch(rows, view).to(device)).cpu().numpy() for rows in batches]
-            views.append(np.concatenate(pooled).astype(np.float16))
+    def compute(part: Sequence[int]) -> NDArray[np.float32]:
+        batches = [part[start : start + _BATCH] for start in range(0, len(part), _BATCH)]
+        views = [
+            np.concatenate([tail(inputs.view_batch(rows, view).to(device)).cpu().numpy() for rows in batches])
+            for view in range(1 + inputs.view_count)
+        ]
         return np.stack(views, 1)
 
-    return PooledInputs(kept(folder, "pooled-images", [inputs.key, weights_sha256(tail)], compute))
+    tail.eval()
+    key = [inputs.key, weights_sha256(tail)]
+    rows = list(range(inputs.image_count))
+    return PooledInputs(kept_in_parts(folder, "pooled-images", key, rows, compute, _PART))
 
 
 def pool_texts(
@@ -85,8 +87,3 @@ def pool_texts(
     )
     key = [tower.pooling, weights_sha256(tower.encoder)]
     return kept_texts(folder, "pooled-texts", key, tokenizer.token_ids(texts), encode)
-
-
-def _batches(rows: Sequence[int], name: str) -> Iterable[Sequence[int]]:
-    starts = tqdm(range(0, len(rows), _BATCH), name, unit="batch", mininterval=5, disable=None)
-    return (rows[i : i + _BATCH] for i in starts)

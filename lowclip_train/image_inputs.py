@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +30,7 @@ from lowclip_train.config import Augment
 from lowclip_train.frozen_stages import frozen_features
 
 _BATCH = 32
+_KEEP_EVERY_S = 30.0  # of the cache being filled, which a large encoder does slowly
 _ALL = slice(None)
 
 
@@ -129,6 +131,7 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
     mode = "r+" if done else "w+"
     cache = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
     _reserve(path)
+    kept_at = time.monotonic()
     for start in tqdm(range(done, count, _BATCH), "frozen stages", unit="batch", mininterval=5, disable=None):
         rows = range(start, min(count, start + _BATCH))
         for view in range(1 + view_count):
@@ -136,10 +139,11 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
             cache[rows.start : rows.stop, view] = (
                 frozen_features(frozen, batch).cpu().numpy().astype(np.float16)
             )
-        if start // _BATCH % 20 == 19 or rows.stop == count:
+        if time.monotonic() - kept_at > _KEEP_EVERY_S or rows.stop == count:
             cache.flush()
             with whole_file(progress) as work:
                 work.write_text(json.dumps({"images": rows.stop}))
+            kept_at = time.monotonic()
     return cache
 
 

@@ -1,7 +1,9 @@
 """Runs of heads alone: the same steps from pooled outputs, what is kept, and concepts known by name."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,11 +14,14 @@ from tiny_training import COLOURS
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.pairs import read_pairs
+from lowclip_train import frozen_outputs
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.concepts_config import ConceptsConfig
 from lowclip_train.config import TextNoise, TrainConfig
 from lowclip_train.dataset import write_dataset
 from lowclip_train.encoders import pretrained_classifier
+from lowclip_train.frozen_outputs import pool_images
+from lowclip_train.image_inputs import CachedInputs
 from lowclip_train.run import prepare_run
 from lowclip_train.trainer import epoch_steps, train, train_step
 
@@ -211,3 +216,26 @@ def test_shares_above_one_draw_images_again(parent: TrainConfig, tmp_path: Path)
     assert len(rows) == 20
     counts = np.bincount(rows, minlength=8)
     assert sorted(counts) == [2, 2, 2, 2, 3, 3, 3, 3]
+
+
+def test_a_kill_costs_one_part_of_the_pooled_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen_outputs, "_PART", 4)
+    seen: list[list[int]] = []
+
+    class Inputs:
+        key, image_count, view_count = "key", 10, 1
+
+        def view_batch(self, rows: Sequence[int], view: int) -> torch.Tensor:
+            if len(seen) == killed_at:
+                raise KeyboardInterrupt
+            seen.append(list(rows))
+            return torch.tensor([[float(row), view] for row in rows])
+
+    inputs, tail, killed_at = cast(CachedInputs, Inputs()), torch.nn.Identity(), 3
+    with pytest.raises(KeyboardInterrupt):
+        pool_images(inputs, tail, torch.device("cpu"), tmp_path)
+    seen.clear()
+    killed_at = -1
+    pooled = pool_images(inputs, tail, torch.device("cpu"), tmp_path).pooled
+    assert pooled.tolist() == [[[row, 0], [row, 1]] for row in range(10)]
+    assert seen == [[4, 5, 6, 7]] * 2 + [[8, 9]] * 2

@@ -2,17 +2,22 @@
 
 import errno
 import itertools
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 from tiny_training import tiny_config, write_pictures
+from torch import Tensor, nn
 
+from lowclip_train import image_inputs
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import read_dataset, write_dataset
+from lowclip_train.frozen_stages import frozen_features
 from lowclip_train.run import prepare_run
 from lowclip_train.trainer import epoch_steps
 
@@ -79,3 +84,29 @@ def test_an_image_that_an_epoch_draws_again_is_seen_in_another_view(tmp_path: Pa
     of_first = [view for row, view in drawn if row == 0]
     assert len(of_first) == 3
     assert not any(torch.equal(one, other) for one, other in itertools.combinations(of_first, 2))
+
+
+def test_a_kill_costs_half_a_minute_of_the_cache_however_slow_the_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _cached(tmp_path)
+    whole = _clean(config, tmp_path / "whole")
+    made: list[int] = []  # images at a time, after the one that tells the shape
+
+    def slow(frozen: nn.Module, pixel_values: Tensor) -> Tensor:
+        if len(made) == 6:
+            raise KeyboardInterrupt
+        made.append(len(pixel_values))
+        return frozen_features(frozen, pixel_values)
+
+    monkeypatch.setattr(image_inputs, "_BATCH", 2)
+    monkeypatch.setattr(image_inputs, "frozen_features", slow)
+    clock = itertools.count(0.0, 31.0)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(image_inputs, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+        prepare_run(config, tmp_path / "run")
+    assert made == [1, 2, 2, 2, 2, 2]  # the first four images in two views, the next two in one
+    (progress,) = (tmp_path / "run/cache").glob("*.progress.json")
+    assert json.loads(progress.read_text()) == {"images": 4}
+    monkeypatch.setattr(image_inputs, "frozen_features", frozen_features)
+    assert torch.equal(_clean(config, tmp_path / "run"), whole)
