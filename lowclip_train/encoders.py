@@ -25,7 +25,7 @@ import timm  # noqa: E402
 from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: E402
 
 # these encoders carry an unused pooler unless told not to
-_WITH_POOLER = {"bert", "xlm-roberta", "roberta", "electra", "camembert"}
+_WITH_POOLER = {"bert", "xlm-roberta", "roberta", "camembert"}
 
 
 def build_image_encoder(name: str, *, pretrained: bool = False) -> tuple[nn.Module, int]:

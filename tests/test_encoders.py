@@ -87,6 +87,19 @@ def test_a_text_encoder_is_rebuilt_from_its_config(tmp_path: Path) -> None:
     assert tokenizer_file(str(folder), tmp_path) == folder / "tokenizer.json"
 
 
+@pytest.mark.parametrize(
+    "kind", ["bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "albert"]
+)
+def test_text_encoders_of_each_family_are_loaded_and_rebuilt(tmp_path: Path, kind: str) -> None:
+    """Some take no word on whether to have a pooler."""
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    build_text_encoder({"model_type": kind, **sizes})[0].save_pretrained(tmp_path)  # type: ignore[operator]
+    loaded = pretrained_text_encoder(str(tmp_path))
+    rebuilt, width = build_text_encoder(text_encoder_config(loaded))
+    rebuilt.load_state_dict(loaded.state_dict())
+    assert width == 8
+
+
 def test_layers_that_are_not_there(tmp_path: Path) -> None:
     folder = write_text_encoder(tmp_path / "bert")
     with pytest.raises(ConfigError, match="names layer 7, but the encoder has 2"):
