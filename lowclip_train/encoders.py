@@ -35,7 +35,9 @@ def build_image_encoder(name: str, *, pretrained: bool = False) -> tuple[nn.Modu
         ConfigError: timm knows no such model, or its weights cannot be fetched.
     """
     encoder = _timm_model(name, pretrained=pretrained, num_classes=0)
-    return encoder, int(cast(Any, encoder).num_features)
+    # MobileNetV3 and others go on behind the pooling, and keep that with no classifier
+    width = getattr(encoder, "head_hidden_size", None) or cast(Any, encoder).num_features
+    return encoder, int(width)
 
 
 def pretrained_image_encoder(name: str, weights: str) -> nn.Module:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -28,6 +29,14 @@ def test_an_unknown_image_encoder_names_close_ones() -> None:
         build_image_encoder("efficientnet_lite")
     with pytest.raises(ConfigError, match="timm has no image encoder"):
         build_image_encoder("no-such-net")
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "test_mambaout", "mobilenetv3_small_050"])
+def test_the_length_of_pooled_features_is_that_of_what_comes_out(name: str) -> None:
+    encoder, width = build_image_encoder(name)
+    size_px = cast(Any, encoder).default_cfg["input_size"][-1]
+    with torch.no_grad():
+        assert encoder.eval()(torch.zeros(1, 3, size_px, size_px)).shape == (1, width)
 
 
 def test_weights_of_another_port_load_in_order(tmp_path: Path) -> None:
