@@ -94,3 +94,18 @@ def draw_captions(image: CaptionedImage, count: int, generator: np.random.Genera
         of_language = image.captions[languages[i % len(languages)]]
         drawn.append(of_language[int(generator.integers(len(of_language)))])
     return drawn
+
+
+def photo_numbers(images: Sequence[CaptionedImage], source_rows: Sequence[range]) -> list[int]:
+    """Of each image the row of its photo: its own, or that of the first of the same file in a source before its own.
+
+    Within a source each image is a photo of its own: who prepared it meant them to be told apart.
+    """
+    numbers = list(range(len(images)))
+    of_earlier: dict[str, int] = {}
+    for rows in source_rows:
+        for row in rows:
+            numbers[row] = of_earlier.get(images[row].sha256, row)
+        for row in rows:
+            of_earlier.setdefault(images[row].sha256, row)
+    return numbers

@@ -18,7 +18,7 @@ from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer
-from lowclip_train.captions import Caption, CaptionedImage, captioned_images, tokenize
+from lowclip_train.captions import Caption, CaptionedImage, captioned_images, photo_numbers, tokenize
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.distributed import Processes
@@ -64,6 +64,7 @@ class Run:
     text: TextSpec
     images: Sequence[CaptionedImage]
     source_rows: Sequence[range]
+    photos: Sequence[int]
     inputs: ImageInputs
     val_images: list[CaptionedImage]
     val_inputs: ImageInputs | None
@@ -155,6 +156,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         text=start.text,
         images=images,
         source_rows=source_rows,
+        photos=photo_numbers(images, source_rows),
         inputs=inputs,
         val_images=val_images,
         val_inputs=val_inputs,

@@ -172,7 +172,7 @@ def _contrastive(
     """The objective's mean over the first captions of all images, the second ones, and so on."""
     losses = []
     for captions, embeds in _turns(rows, texts, text_embeds):
-        same = _no_negatives(rows, captions).to(embeds.device)
+        same = _no_negatives([run.photos[row] for row in rows], captions).to(embeds.device)
         losses.append(run.objective(image_embeds, embeds, run.model.logit_scale, same))
     return torch.stack(losses).mean()
 
@@ -222,10 +222,10 @@ def _move(run: Run, step: int, total: Tensor, encodings: Sequence[Encoding]) -> 
         state.ema.update(step)
 
 
-def _no_negatives(rows: Sequence[int], captions: Sequence[Caption]) -> Tensor:
-    """(N, N) bool: pairs that are no negatives of each other: of one image, with one caption, or with one meaning."""
-    keys = [rows, [c.text for c in captions], [c.meaning or i for i, c in enumerate(captions)]]
-    same = torch.zeros(len(rows), len(rows), dtype=torch.bool)
+def _no_negatives(photos: Sequence[int], captions: Sequence[Caption]) -> Tensor:
+    """(N, N) bool: pairs that are no negatives of each other: of one photo, with one caption, or with one meaning."""
+    keys = [photos, [c.text for c in captions], [c.meaning or i for i, c in enumerate(captions)]]
+    same = torch.zeros(len(photos), len(photos), dtype=torch.bool)
     for of_kind in keys:
         ids = {key: i for i, key in enumerate(dict.fromkeys(of_kind))}
         numbers = torch.tensor([ids[key] for key in of_kind])

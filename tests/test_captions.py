@@ -1,16 +1,22 @@
-"""Which captions of a batch are no negatives of each other, by what the dataset's caption_ids say."""
+"""Which captions of a batch are no negatives of each other, by their photos and the datasets' caption_ids."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from tiny_checkpoint import TEXT, tiny_wordpiece
+from tiny_training import tiny_config
+from torch import Tensor
 
 from lowclip_runtime.pairs import Pair
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.captions import captioned_images
+from lowclip_train.config import Source
 from lowclip_train.dataset import read_dataset, write_dataset
-from lowclip_train.training_step import _no_negatives
+from lowclip_train.run import prepare_run
+from lowclip_train.training_step import _no_negatives, train_step
 
 Row = tuple[str, str, str, str]  # image, caption, lang, caption_id
 DRAWINGS = [  # as the shipped recipe lays out emoji: one key, several vendors
@@ -61,3 +67,31 @@ def test_drawings_of_one_thing_are_no_negatives_while_their_captions_are_the_sam
 def test_an_id_holds_in_its_dataset_alone(tmp_path: Path) -> None:
     photos = [("a.png", "bir it", "az", "u1"), ("b.png", "iki it", "az", "u2")]
     assert _no_negatives_of(tmp_path, DRAWINGS, photos)[0] == [True, True, False, False, False]
+
+
+def test_the_photo_of_two_sources_is_no_negative_of_itself(tmp_path: Path) -> None:
+    """Captions of one language in each; a file that one source has under two names is two photos."""
+    config = replace(tiny_config(tmp_path), distillation=None)
+    pairs = read_dataset(tmp_path / "data").pairs
+    shutil.copyfile(tmp_path / "pictures/red-train.png", tmp_path / "pictures/red-again.png")
+    pairs.append(Pair("red-again.png", "qırmızı", "az", "train", "again"))
+    for lang in ("az", "en"):
+        of_lang = [pair for pair in pairs if pair.lang == lang and pair.split == "train"]
+        write_dataset(tmp_path / lang, lang, tmp_path / "pictures", of_lang)
+    sources = tuple(Source(dataset=str(tmp_path / lang)) for lang in ("az", "en"))
+    run = prepare_run(replace(config, sources=sources), tmp_path / "run")
+    found: list[Tensor] = []
+
+    def loss(image_embeds: Tensor, text_embeds: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
+        found.append(same)
+        return (image_embeds * text_embeds).sum()
+
+    run.objective.forward = loss  # type: ignore[method-assign]
+    train_step(run, 0, [0, 1, 8, 9, 10])  # red and green in Azerbaijani, red again, red and green in English
+    assert found[0].int().tolist() == [
+        [1, 0, 0, 1, 0],
+        [0, 1, 0, 0, 1],
+        [0, 0, 1, 0, 0],
+        [1, 0, 0, 1, 0],
+        [0, 1, 0, 0, 1],
+    ]
