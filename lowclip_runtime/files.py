@@ -43,7 +43,7 @@ def whole_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pat
     Raises:
         OSError: the folder cannot be written; `filename` names at least the target.
     """
-    target = Path(target)
+    target = by_its_name(target)
     check_free(target, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _naming(target), aside(target, ".tmp", folder=True) as work:
@@ -74,7 +74,7 @@ def whole_file(target: str | Path) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be written; `filename` names at least the target.
     """
-    target = Path(target)
+    target = by_its_name(target)
     _remove_dead(target, target.suffix)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _naming(target), aside(target, target.suffix, folder=False) as work:
@@ -138,7 +138,7 @@ def let_go(descriptor: int | None) -> None:
 
 def mend(target: str | Path) -> None:
     """Remove what killed writers of the folder `target` left, and put it back where it was moved aside."""
-    _remove_dead(Path(target), ".tmp", ".old")
+    _remove_dead(by_its_name(target), ".tmp", ".old")
 
 
 def bytes_on_disk(folder: Path) -> int:
@@ -152,6 +152,12 @@ def bytes_on_disk(folder: Path) -> int:
             with contextlib.suppress(OSError):
                 blocks += (Path(holder) / name).stat().st_blocks
     return 512 * blocks
+
+
+def by_its_name(target: str | Path) -> Path:
+    """`.` and `..` by the name of the folder, since what is written aside is named after it and lies beside it."""
+    path = Path(target)
+    return path.resolve() if path.name in ("", "..") else path
 
 
 @contextlib.contextmanager
@@ -171,6 +177,7 @@ def aside(target: Path, suffix: str, *, folder: bool) -> Iterator[Path]:
 
     What a kill leaves of it the next `mend(target)` removes.
     """
+    target = by_its_name(target)
     while True:
         work = target.with_name(f".{target.name}{_MARK}{os.urandom(4).hex()}{suffix}")
         if folder:

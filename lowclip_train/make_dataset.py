@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
-from lowclip_runtime.files import check_free
+from lowclip_runtime.files import by_its_name, check_free
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import BadData
 from lowclip_train.dataset import DatasetManifest, check_replaceable, write_dataset, write_extracted
@@ -68,6 +68,7 @@ def make_dataset(
         FileExistsError: `out` exists and may not be overwritten.
     """
     wanted = _in_our_words(wanted or Wanted())
+    name = name or by_its_name(out).name
     if overwrite:
         read = (source, images, wanted.excluded, *(path for _, path in wanted.split_lists))
         check_replaceable(out, [path for path in read if path is not None])
@@ -89,7 +90,7 @@ def make_dataset(
             raise DatasetError(f"{format_name} has its images inside; leave --images out")
         manifest = write_extracted(
             out,
-            name or out.name,
+            name,
             lambda folder: cut(_extract(format_name, source, folder, wanted, bad)),
             overwrite=overwrite,
             bad=bad,
@@ -97,9 +98,7 @@ def make_dataset(
     else:
         folder = images or (source if source.is_dir() else source.parent)
         pairs = cut(READERS[format_name](source, wanted.lang, wanted.split, bad))
-        manifest = write_dataset(
-            out, name or out.name, folder, pairs, overwrite=overwrite, bad=bad, place=places(source)
-        )
+        manifest = write_dataset(out, name, folder, pairs, overwrite=overwrite, bad=bad, place=places(source))
     return Made(manifest, bad.left_out, len(excluded))
 
 

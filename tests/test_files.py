@@ -65,6 +65,18 @@ def test_overwrite_replaces_the_whole_folder(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out", "out/new"]
 
 
+@pytest.mark.parametrize("target", [".", ".."])
+def test_the_folder_one_is_in_is_replaced_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    (tmp_path / "out/below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "out" / ("below" if target == ".." else ""))
+    with whole_folder(target, overwrite=True) as work:
+        (work / "new").write_text("2")
+        assert work.parent == tmp_path
+    assert names(tmp_path) == ["out", "out/new"]
+
+
 def test_crash_while_overwriting_keeps_the_old_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/old").write_text("1")

@@ -35,6 +35,16 @@ def test_what_may_not_be_replaced_is_refused_before_the_captions_are_read(tmp_pa
         make_dataset("tsv", source, tmp_path / "data", images=tmp_path / "home/photos")
 
 
+def test_the_folder_one_is_in_becomes_a_dataset_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _source(tmp_path / "home")
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path / "data")
+    assert _prepare(source, Path(), tmp_path / "home/photos").exit_code == 0
+    assert read_dataset(tmp_path / "data").manifest.name == "data"
+
+
 def _content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
