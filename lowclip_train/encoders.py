@@ -87,12 +87,17 @@ def pretrained_text_encoder(source: str, layers: tuple[int, ...] = ()) -> nn.Mod
     """Hugging Face encoder from a hub name or local folder; `layers` keeps only those transformer layers.
 
     Raises:
-        ConfigError: nothing can be loaded from `source`, or it has no such layer.
+        ConfigError: nothing can be loaded from `source`, it has a decoder as well, or no such layer.
     """
     advice = "give a hub name or a local folder"
     with told_in_one_sentence(f"no text encoder could be loaded from {source!r}", advice):
         hf_config = AutoConfig.from_pretrained(source)
         encoder = AutoModel.from_pretrained(source, attn_implementation="eager", **_pooler(hf_config))
+    if hasattr(encoder, "encoder") and hasattr(encoder, "decoder"):
+        raise ConfigError(
+            f"{source!r} is a {type(encoder).__name__}, an encoder with a decoder, which a text tower has no use for; "
+            "name an encoder such as xlm-roberta-base"
+        )
     if layers:
         _keep_layers(encoder, layers)
     return cast(nn.Module, encoder.float())

@@ -109,6 +109,14 @@ def test_text_encoders_of_each_family_are_loaded_and_rebuilt(tmp_path: Path, kin
     assert width == 8
 
 
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_an_encoder_with_a_decoder_is_refused(tmp_path: Path, kind: str) -> None:
+    sizes = {"vocab_size": 20, "d_model": 16, "num_layers": 1, "encoder_layers": 1, "decoder_layers": 1}
+    build_text_encoder({"model_type": kind, **sizes})[0].save_pretrained(tmp_path)  # type: ignore[operator]
+    with pytest.raises(ConfigError, match=r"Model, an encoder with a decoder, .* name an encoder"):
+        pretrained_text_encoder(str(tmp_path))
+
+
 def test_layers_that_are_not_there(tmp_path: Path) -> None:
     folder = write_text_encoder(tmp_path / "bert")
     with pytest.raises(ConfigError, match="names layer 7, but the encoder has 2"):
