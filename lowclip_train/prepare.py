@@ -108,8 +108,12 @@ def _coco_names(path: Path, data: Any, bad: BadData) -> dict[Any, str]:
         except (KeyError, TypeError) as error:
             bad(f"{path} is not COCO captions JSON: images[{number}]: {error!r} is missing or wrong")
             continue
-        if _is_text(f"{path}: images[{number}]", bad, file_name=name):
-            names[identity] = name
+        if not _is_text(f"{path}: images[{number}]", bad, file_name=name):
+            continue
+        if names.setdefault(identity, name) != name:
+            bad(
+                f"{path}: images[{number}], {name}, has the id {identity!r}, which is that of {names[identity]}"
+            )
     return names
 
 

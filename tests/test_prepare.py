@@ -82,6 +82,18 @@ def test_coco(tmp_path: Path) -> None:
         read_coco(path, "en", "val")
 
 
+def test_coco_images_of_one_id_are_named(tmp_path: Path) -> None:
+    """As where two files were joined: whose caption it is nobody can say."""
+    images = [{"id": 5, "file_name": name} for name in ("a.jpg", "a.jpg", "b.jpg")]
+    annotations = [{"image_id": 5, "caption": "A dog"}]
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    with pytest.raises(
+        DatasetError, match=r"images\[2\], b\.jpg, has the id 5, .* of a\.jpg; .*--skip-missing"
+    ):
+        read_coco(path, "en", "train")
+
+
 def test_tsv_fills_missing_columns(tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text("image\tcaption\na.jpg\tbir it\n", "utf-8")
