@@ -23,6 +23,7 @@ class SaidBefore:
     Attributes:
         path: absolute.
         sha256: of what it showed.
+        said: empty where nothing was: a content that is known is not that of an edited photo.
     """
 
     path: str

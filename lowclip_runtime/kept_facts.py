@@ -4,7 +4,7 @@ Files that are renumbered or change places hold each other's content: what was s
 other. So it is all read before the first of them is replaced.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -32,27 +32,30 @@ class KeptFacts:
         self,
         shard: Shard,
         ids: Iterable[str],
-        left: Iterable[SaidBefore] = (),
+        left: Sequence[SaidBefore] = (),
         holders_of: Callable[[str], Iterable[Mapping[str, Any]]] = lambda _sha256: (),
     ) -> None:
         self._of_photo: dict[str, UsersFacts] = {}
         self._holders: dict[str, dict[str, SaidBefore]] = {}  # content → ids of those that had it
         self._new: set[str] = set()  # contents that no photo had before
+        self._left = {before.sha256 for before in left}
+        self._photos: list[SaidBefore] = []
         for some in batches(ids, _BATCH):
             payloads = shard.retrieve(some)
             for one in filter(payloads.__contains__, some):
                 record, said = PhotoRecord.from_payload(payloads[one]), said_by_users(payloads[one])
+                self._photos.append(SaidBefore(record.absolute_path, record.sha256, said))
                 if said:
                     self._of_photo[one] = said
-                    self._hold(one, SaidBefore(record.absolute_path, record.sha256, said))
+                    self._hold(one, self._photos[-1])
         for before in left:
-            if not any(_says(payload, before.said) for payload in holders_of(before.sha256)):
+            if before.said and not any(_says(payload, before.said) for payload in holders_of(before.sha256)):
                 self._hold(record_id(before.path), before)
 
     @property
     def photos(self) -> list[SaidBefore]:
-        """All of which something was said."""
-        return [one for holders in self._holders.values() for one in holders.values()]
+        """What a next run must know if this one is killed: all of them, unless nothing was said of any."""
+        return self._photos if self._of_photo else []
 
     def _hold(self, one: str, before: SaidBefore) -> None:
         self._holders.setdefault(before.sha256, {}).setdefault(one, before)
@@ -81,7 +84,7 @@ class KeptFacts:
             name = PurePosixPath(path).name
             alike = (other for other, its in holders.items() if PurePosixPath(its.path).name == name)
             return holders.pop(next(alike, next(iter(holders)))).said
-        if not is_known:
+        if not is_known and sha256 not in self._left:
             self._new.add(sha256)
         return self._of_photo.get(one, {}) if sha256 in self._new else {}
 

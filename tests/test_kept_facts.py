@@ -8,9 +8,7 @@ from tiny_bundle import picture
 
 from lowclip_runtime import indexing
 from lowclip_runtime.clip import LowClip
-from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.index import Index
-from lowclip_runtime.indexing import Progress
 
 
 @pytest.fixture
@@ -236,56 +234,3 @@ def test_a_folder_that_is_given_up_leaves_no_facts_where_there_is_no_copy(
         index.set_facts({str(numbered / "sub/4.jpg"): {"who": "w4"}})
         assert index.forget(numbered / "sub") == 1
         assert said(index, "w4") == [] and len(index) == 3
-
-
-class KilledError(Exception):
-    """Stands for a kill between two batches, each of which is safe on the disk."""
-
-
-def killed_after(batches: int) -> Progress:
-    def progress(done: int, _total: int) -> None:
-        if done == batches:
-            raise KilledError
-
-    return progress
-
-
-@pytest.mark.parametrize("stored", range(6))
-def test_renumbered_photos_keep_their_facts_through_kills(
-    tmp_path: Path, tiny_clip: LowClip, numbered: Path, monkeypatch: pytest.MonkeyPatch, stored: int
-) -> None:
-    monkeypatch.setattr(indexing, "STORE_BATCH", 1)
-    monkeypatch.setattr(indexing, "BATCH_SIZE", 1)
-    picture((9, 9, 250)).save(numbered / "5.jpg")
-    other = tmp_path / "other"
-    other.mkdir()
-    picture((9, 99, 9)).save(other / "9.jpg")
-    path = tmp_path / "i"
-    with Index.open(path, tiny_clip) as index:
-        index.add_folder(numbered)
-        index.add_folder(other)
-        facts = {str(numbered / f"{number}.jpg"): {"who": f"w{number}"} for number in range(1, 6)}
-        index.set_facts({**facts, str(other / "9.jpg"): {"who": "w9"}})
-    for number in range(5, 0, -1):
-        (numbered / f"{number}.jpg").rename(numbered / f"{number + 1}.jpg")
-    with Index.open(path, tiny_clip) as index, pytest.raises(KilledError):
-        index.add_folder(numbered, progress=killed_after(stored))
-    picture((9, 100, 9)).save(other / "9.jpg")
-    with Index.open(path, tiny_clip) as index:
-        index.add_folder(other)  # leaves alone what the killed run was about
-    with Index.open(path, tiny_clip) as index, pytest.raises(KilledError):
-        index.add_folder(numbered, progress=killed_after(min(1, 5 - stored)))
-    with Index.open(path, tiny_clip) as index:
-        index.add_folder(numbered)
-        found = [said(index, f"w{number}") for number in (*range(1, 6), 9)]
-        assert found == [["2.jpg"], ["3.jpg"], ["4.jpg"], ["5.jpg"], ["6.jpg"], ["9.jpg"]]
-    assert sorted(one.name for one in path.iterdir()) == ["index.json", "shard"]
-
-
-def test_a_damaged_file_of_facts_under_way_is_named(
-    tmp_path: Path, tiny_clip: LowClip, numbered: Path
-) -> None:
-    with Index.open(tmp_path / "i", tiny_clip) as index:
-        (tmp_path / "i/facts-under-way.json").write_text("[1")
-        with pytest.raises(IndexFileError, match=r"facts-under-way.json is damaged .* --facts"):
-            index.add_folder(numbered)
