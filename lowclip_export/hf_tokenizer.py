@@ -98,7 +98,7 @@ def _lower_azerbaijani() -> list[Step]:
             r"(?<=\p{L})Σ(?!\p{L})", "ς"
         ),  # `str.lower` does, the tokenizers library's Lowercase does not
         {"type": "Lowercase"},
-        _replace(r"i\u0307", "i"),  # İ as software lowers it that knows no Azerbaijani
+        _replace(r"i\u0307+", "i"),  # İ as software lowers it that knows no Azerbaijani
         {"type": "NFC"},  # J̌ has no letter of its own, ǰ has
     ]
 

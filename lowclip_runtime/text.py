@@ -28,9 +28,9 @@ TYPOGRAPHIC = str.maketrans(
         "…": "...", "\u00ad": None, "\u200b": None, "\u200c": None, "\u200d": None, "\ufeff": None,
     }
 )  # fmt: skip
-_DOTTED_I = (
-    "i\u0307"  # what İ becomes where software lowers it by no language's rules, as Python and JavaScript do
-)
+# What İ becomes where software lowers it by no language's rules, as Python and JavaScript do. All dots at once, so that
+# what was normalized stays as it is.
+_DOTTED_I = re.compile("i\u0307+")
 _AZERBAIJANI_LOWER = str.maketrans({"İ": "i", "I": "ı"})
 # The Azerbaijani alphabet of 1958 to 1991, and the Russian letters that it was written with before and in names; small
 # letters only, since case cannot be kept where one letter becomes two.
@@ -82,7 +82,7 @@ def lower_azerbaijani(text: str) -> str:
     """`text` in lower case by Azerbaijani rules where it is Azerbaijani, by the usual ones elsewhere."""
     if AZERBAIJANI_LETTERS.search(text):
         text = text.translate(_AZERBAIJANI_LOWER)
-    lowered = text.lower().replace(_DOTTED_I, "i")
+    lowered = _DOTTED_I.sub("i", text.lower())
     return unicodedata.normalize("NFC", lowered)  # J̌ is two characters, ǰ is one
 
 

@@ -40,7 +40,7 @@ AWKWARD = (
     "QIRMIZI PALTARLI QIZ", "IŞIQ", "İT I it ı", "I see an IT image", "I\nə", "ə\nI", "İ", "I İ", "“it” – ‘qız’…",
     " it \u00a0\t\n qız\u3000", "query", "  query: it", "pi\u00adşik\u200b \ufeffit", "ΣΑΣ ΟΔΟΣ", "ГЫРМЫЗЫ МАШЫН",
     "it\u001cqız", "it\u0085qız", "ﬁ Ⅷ ㎏ ＩＴ", unicodedata.normalize("NFD", "Göy Pişik İ üçün"), "汉字 it",
-    "QIRMIZI İT".lower(), "i\u0307\u0301 ə", "I\u0307t",
+    "QIRMIZI İT".lower(), "i\u0307\u0301 ə", "I\u0307t", "İ\u0307\u0307t",
     "🐈 it 🐕\u200d🦺", "$& $1 it", "a" * 150, "I" * 300 + "ə", "ə" + " I" * 100, "it, pişik; qız? (ev)! #1 50%",
 )  # fmt: skip
 # what stands near one another only rarely in random texts
