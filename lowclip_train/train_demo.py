@@ -55,13 +55,15 @@ learning_rate_projection = 2e-3
 @click.command()
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 def main(out: Path) -> None:
-    """Run the whole path in OUT, which is emptied first."""
+    """Run the whole path in OUT; an earlier demo in it is removed first."""
+    if out.is_dir() and any(out.iterdir()) and not _is_demo(out):
+        raise click.ClickException(f"{out} holds something else than an earlier demo; name another folder")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    (out / "config.toml").write_text(_CONFIG, "utf-8")  # by which the next one knows it
     photos, pairs = str(shipped_photos()), str(out / "pairs.tsv")
     write_pairs(pairs, captions_from_names(Path(photos)))
     write_small_text_encoder(out / "text-encoder")
-    (out / "config.toml").write_text(_CONFIG, "utf-8")
     checkpoint, bundle = str(out / "run/checkpoint"), str(out / "bundle")
     _run("lowclip-train", "prepare", "tsv", pairs, str(out / "dataset"), "--images", photos)
     _run("lowclip-train", "run", str(out / "config.toml"), "--out", str(out / "run"))
@@ -73,6 +75,11 @@ def main(out: Path) -> None:
     _run("lowclip", "eval", "--bundle", bundle, "--pairs", pairs, "--images", photos)
     _run("lowclip", "index", photos, "--bundle", bundle, "--index", str(out / "photos.index"))
     _run("lowclip", "search", "panda", "--bundle", bundle, "--index", str(out / "photos.index"), "-k", "3")
+
+
+def _is_demo(folder: Path) -> bool:
+    config = folder / "config.toml"
+    return config.is_file() and config.read_text("utf-8", "replace").startswith(_CONFIG.partition("\n")[0])
 
 
 def captions_from_names(photos: Path) -> list[Pair]:
