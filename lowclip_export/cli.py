@@ -21,7 +21,7 @@ _M_MMAP_THRESHOLD = -3  # malloc.h
     type=click.Choice(QUANTIZE_CHOICES),
     default="int8",
     show_default=True,
-    help="none keeps float32; auto tries int8 recipes and keeps the fastest within --max-drop.",
+    help="none keeps float32, fp16 halves it; auto tries int8 recipes and keeps the fastest within --max-drop.",
 )
 @click.option(
     "--operators",
@@ -52,7 +52,7 @@ _M_MMAP_THRESHOLD = -3  # malloc.h
     "--trim-vocab",
     multiple=True,
     metavar="CORPUS",
-    help="Text file that chooses the vocabulary; repeat for more.",
+    help="Text file, plain or .gz, that chooses the vocabulary; repeat for more.",
 )
 @click.option("--keep-latin", is_flag=True, help="Keep every piece in Latin letters as well.")
 @click.option(

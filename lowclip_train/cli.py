@@ -31,9 +31,11 @@ main.add_command(translate)
 )
 @click.option("--name", help="Name of the dataset [default: OUT's].")
 @click.option("--lang", default="en", show_default=True, help="Language of captions that do not say theirs.")
-@click.option("--split", default="train", show_default=True, help="Split of images that do not say theirs.")
+@click.option("--split", default="train", show_default=True,
+              help="Split of images that do not say theirs; any dev or validation becomes val.")  # fmt: skip
 @click.option("--split-list", "split_lists", multiple=True, metavar="SPLIT=FILE",
-              help="File that lists the images of a split, one a line; repeat for each split and file.")  # fmt: skip
+              help="File that lists the images of a split, one a line; repeat for each split and file. Images in "
+              "none of them are left out.")  # fmt: skip
 @click.option("--exclude", type=click.Path(path_type=Path), metavar="FILE",
               help="File that names images to leave out, one a line, such as XTD's test photos.")  # fmt: skip
 @click.option("--image-column", help="Column of a parquet file with the images [default: guessed].")

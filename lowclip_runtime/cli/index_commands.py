@@ -67,8 +67,8 @@ _where_option = click.option(
     "--forget",
     multiple=True,
     metavar="FOLDER",
-    help="Take all photos below this folder out of the index, whether or not it is still there; copies elsewhere keep "
-    "what --facts said.",
+    help="Take all photos below this folder out of the index, whether or not it is still there; copies elsewhere take "
+    "over what --facts said of them.",
 )
 @click.option(
     "--compact", is_flag=True, help="Give the room of removed and replaced photos back to the disk."
