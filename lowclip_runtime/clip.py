@@ -87,6 +87,7 @@ class LowClip:
 
         Raises:
             BundleError: not a bundle, incomplete, or from a newer version.
+            InputError: no such tower, or `threads` is less than 1.
             ProviderError: the provider is not available; the message names those that are.
         """
         unknown = sorted(set(towers) - set(TOWERS))
@@ -121,6 +122,7 @@ class LowClip:
 
         Raises:
             ImageError: an image cannot be decoded; the message names it.
+            InputError: one image instead of a list of them, or `batch_size` is less than 1.
             BundleError: the image tower does not run, or gives values that are not finite.
         """
         if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
@@ -182,6 +184,7 @@ class LowClip:
 
         Raises:
             TextError: a text is empty or not a string.
+            InputError: `batch_size` is less than 1.
             BundleError: the text tower does not run, or gives values that are not finite.
         """
         if isinstance(texts, str):

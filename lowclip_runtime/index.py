@@ -215,7 +215,7 @@ class Index:
 
         Raises:
             TextError: the query is empty or not a string.
-            InputError: `k` is less than 1.
+            InputError: `k` is less than 1, or `where` is no such filter.
         """
         return self.search_all([text], k, where=where)[0]
 

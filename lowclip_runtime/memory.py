@@ -15,7 +15,7 @@ from lowclip_runtime.cgroup import cgroup_folders, lines
 
 # Of what can be had; the rest is for the towers and for others.
 _SHARE = 0.5
-# However busy the machine is at that moment: a photo of 12 megapixels in any form takes less.
+# However busy the machine is at that moment: a JPEG, or a PNG of 8 bits, of 12 megapixels takes less.
 _LEAST_BYTES = 256 << 20
 _UNKNOWN_BYTES = 1 << 30  # where the system says nothing at all
 

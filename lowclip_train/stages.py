@@ -16,7 +16,7 @@ from lowclip_train.schedule import Schedule, Stage, Trained
 
 _PARTS = ("image", "text", "projection")
 _ENCODERS = ("model.image_tower.encoder.", "model.text_tower.encoder.")
-# what transformers (BERT, DistilBERT, BART) and timm (ViT, Swin) call their self-attention; BERT's holds its LayerNorm
+# what transformers (BERT, DistilBERT, CLIP) and timm (ViT, Swin) call their self-attention; BERT's holds its LayerNorm
 _ATTENTION = re.compile(r"(^|\.)(attention|attn|self_attn)\.")
 
 
