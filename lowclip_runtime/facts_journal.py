@@ -1,4 +1,4 @@
-"""What users said of photos that a run of `lowclip index` may overwrite, in a file beside the index until it has ended.
+"""What users said of photos that a run of `lowclip index` may overwrite, in a file of the index until it has ended.
 
 Photos that were renumbered are stored batch by batch, each over another. A kill between two batches leaves photos that
 are overwritten and not yet stored at their new places: what was said of them is only here then.

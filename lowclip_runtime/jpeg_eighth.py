@@ -27,15 +27,10 @@ def file_bytes(opened: ImageFile.ImageFile, full_size: tuple[int, int]) -> int:
         full_size: width and height before that.
     """
     eighth = tuple(-(-side // _SCALE) for side in full_size)
-    is_eighth = (
-        opened.size == eighth and max(full_size) > _SCALE // 2
-    )  # smaller ones have one pixel at a quarter, too
-    if (
-        not (IS_COMPILED and is_eighth)
-        or opened.mode != "RGB"
-        or opened.info.get("progressive")
-        or not opened.fp
-    ):
+    # up to four pixels are one at a quarter, too
+    is_eighth = opened.size == eighth and max(full_size) > _SCALE // 2
+    is_baseline = opened.mode == "RGB" and not opened.info.get("progressive")
+    if not (IS_COMPILED and is_eighth and is_baseline and opened.fp):
         return 0
     opened.fp.seek(0, os.SEEK_END)
     size = opened.fp.tell()

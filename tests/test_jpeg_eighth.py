@@ -4,6 +4,7 @@ import io
 import random
 import shutil
 import sysconfig
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ _SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 needs_compiled = pytest.mark.skipif(not jpeg_eighth.IS_COMPILED, reason="there was no C compiler")
 
 
-def test_it_is_compiled_where_there_is_a_compiler() -> None:
+def test_it_is_compiled_where_there_are_a_compiler_and_pythons_headers() -> None:
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-    assert jpeg_eighth.IS_COMPILED or not shutil.which(compiler)
+    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+    assert jpeg_eighth.IS_COMPILED or not (shutil.which(compiler) and headers)
 
 
 def pixels(kind: str, width: int, height: int) -> NDArray[np.uint8]:
