@@ -1,4 +1,4 @@
-"""`lowclip-export` on a full disk and through a kill: OUT as it was, nothing left, one sentence where there can be one."""
+"""`lowclip-export` on a full disk and through a kill: OUT as it was, nothing left, one sentence if there can be one."""
 
 import json
 import os
