@@ -4,6 +4,7 @@ Which nodes to replace by what is the caller's business.
 """
 
 import copy
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -115,7 +116,11 @@ def constant_bytes(model: onnx.ModelProto, op: str) -> int:
 
 
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without traces of how and where it was made, so that equal weights give equal bytes."""
+    """The model without traces of how and where it was made, so that equal weights give equal bytes.
+
+    What nodes give has numbers for names: those that they came with, of the modules they once were, take 0.1 MB of a text
+    tower. Constants keep theirs.
+    """
     model = copy.deepcopy(model)
     model.producer_name, model.producer_version, model.doc_string = "lowclip", "", ""
     del model.metadata_props[:]
@@ -124,12 +129,30 @@ def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
+    _number_results(model.graph)
     domains = {node.domain for node in model.graph.node} | {""}
     kept = sorted((one for one in model.opset_import if one.domain in domains), key=lambda one: one.domain)
     opsets = [helper.make_opsetid(one.domain, one.version) for one in kept]
     del model.opset_import[:]
     model.opset_import.extend(opsets)
     return model
+
+
+def _number_results(graph: onnx.GraphProto) -> None:
+    """Leaves a graph as it is where a node holds another, whose nodes may read this one's results by name."""
+    if any(
+        attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute
+    ):
+        return
+    fixed = {one.name for one in (*graph.input, *graph.output, *graph.initializer)}
+    free = (str(number) for number in itertools.count() if str(number) not in fixed)
+    numbers = {name: name for name in fixed} | {"": ""}  # an input or output that is left out
+    for node in graph.node:
+        node.name = ""
+        node.input[:] = [numbers[name] for name in node.input]
+        node.output[:] = [
+            numbers[name] if name in numbers else numbers.setdefault(name, next(free)) for name in node.output
+        ]
 
 
 def save_graph(model: onnx.ModelProto, path: Path, *, external: bool) -> None:
