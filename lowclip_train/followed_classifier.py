@@ -5,6 +5,8 @@ features of now to those of then, fitted to real photos, brings it along: both m
 
 MEASURED on EfficientNet-Lite0 after two passes over Flickr8k and emoji that trained its last stages, 482 val photos:
 the same first class as before in 0.51 of them as it is and 0.69 with the map; where it had been sure, in 0.93 and 0.99.
+The shipped encoder moved further. On 964 val photos, where it had been sure: 0.84 as it is, 0.91 with a map fitted to
+3,453 of its training images and a ridge of 1, 0.92 with all 10,359 and one of 0.3.
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-_RIDGE = 1.0  # of the mean variance of a feature: the less the photos say, the more it stays as it was
+_RIDGE = 0.3  # of the mean variance of a feature: the less the photos say, the more it stays as it was
 
 
 @dataclass(frozen=True)

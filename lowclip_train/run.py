@@ -43,8 +43,8 @@ from lowclip_train.teacher import Teacher
 from lowclip_train.teacher_embeds import TeacherEmbeds
 from lowclip_train.training_state import Resumable
 
-# a few times as many as features have numbers; a minute or two of a small encoder on two cores
-_FOLLOWED_IMAGES = 4096
+# many times as many as features have numbers, see followed_classifier.py; some minutes of a small encoder on two cores
+_FOLLOWED_IMAGES = 16384
 
 
 @dataclass
