@@ -4,15 +4,17 @@ Which images show a concept is told by captions that share an id; what names are
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import read_pairs
+from lowclip_runtime.tab_separated import numbered_rows
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.captions import CaptionedImage
 
 Called = Mapping[str, str]  # names of one thing → each in English, itself where that is not known
+Looks = Mapping[str, Sequence[int]]  # English name in lower case → classes that photos of it look like
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,12 @@ class ConceptNames:
     Attributes:
         concepts: of the pretrained classes first, then of training images.
         others: things that are none of them.
+        looks: of things that may be any of these.
     """
 
     concepts: Sequence[Called]
     others: Sequence[Called]
+    looks: Looks = field(default_factory=dict)
 
     def all(self) -> list[str]:
         """Each name once."""
@@ -53,17 +57,20 @@ class LearnedConcepts:
     names: list[Called]
 
 
-def concept_names(called: Sequence[Called], words: Sequence[Called], tokenizer: Tokenizer) -> ConceptNames:
-    """Names of concepts and of other things.
+def concept_names(
+    called: Sequence[Called], words: Sequence[Called], looks: Looks, tokenizer: Tokenizer
+) -> ConceptNames:
+    """Names of concepts and of other things, less words for what photos do not show.
 
-    Those that the tokenizer makes one, such as names that differ in capitals, are one.
+    Names that the tokenizer makes one, such as those that differ in capitals, are one.
     """
+    words = [word for word in words if any(looks.get(english.lower(), True) for english in word.values())]
     flat = list(dict.fromkeys(name for thing in (*called, *words) for name in thing))
     ids = [tuple(one) for one in tokenizer.token_ids(flat)]
     of_ids = dict(zip(reversed(ids), reversed(flat), strict=True))
     canonical = {name: of_ids[one] for name, one in zip(flat, ids, strict=True)}
     made_one = [{canonical[n]: canonical[e] for n, e in thing.items()} for thing in (*called, *words)]
-    return ConceptNames(made_one[: len(called)], made_one[len(called) :])
+    return ConceptNames(made_one[: len(called)], made_one[len(called) :], looks)
 
 
 def learned_concepts(images: Sequence[CaptionedImage], rows: Sequence[int]) -> LearnedConcepts:
@@ -127,6 +134,48 @@ def read_words(path: str | Path) -> list[Called]:
         DatasetError: not such a file.
     """
     return list(_called(path).values())
+
+
+def read_looks(path: str | Path, class_count: int) -> Looks:
+    """What photos of things look like, from a file with the columns `name`, in English, and `classes`.
+
+    Those are the numbers of classes, from 0, with blanks between and the likest first; `151-268` is each of these, and
+    `-` alone says that photos of it look like none.
+
+    Raises:
+        DatasetError: not such a file, or not such classes.
+    """
+    rows = numbered_rows(path, "names and classes")
+    _, header = next(rows, (1, []))
+    if header != ["name", "classes"]:
+        raise DatasetError(f"{path}, line 1: the header must be name and classes, not {header}")
+    looks = {}
+    for line, row in rows:
+        if not row:
+            continue
+        if len(row) != len(header) or not all(cell.strip() for cell in row):
+            raise DatasetError(f"{path}, line {line}: a name and its classes expected, found {row}")
+        classes = _numbers(row[1], class_count)
+        if classes is None:
+            raise DatasetError(
+                f"{path}, line {line}: classes must be numbers of classes, 0 to {class_count - 1}, such as "
+                f"'3 151-268', or '-' for none, not {row[1]!r}"
+            )
+        looks[row[0].strip().lower()] = list(dict.fromkeys(classes))
+    return looks
+
+
+def _numbers(text: str, end: int) -> list[int] | None:
+    """Numbers below `end` and ranges of them; None where it is something else."""
+    if text.strip() == "-":
+        return []
+    numbers: list[int] = []
+    for part in text.split():
+        first, _, last = part.partition("-") if "-" in part else (part, "", part)
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < end):
+            return None
+        numbers += range(int(first), int(last) + 1)
+    return numbers
 
 
 def _called(path: str | Path) -> dict[str, Called]:

@@ -17,12 +17,15 @@ class ConceptsConfig:
             caption is a name of it; empty: none of those classes.
         words: pairs file of names of other things, each `image` a thing of which there need not be one; such a name
             finds what looks like classes of similar names. Empty: none.
+        looks: which of those classes photos of a thing look like, see `concept_names.read_looks`; what it does not
+            tell is guessed from names. Empty: all is.
         image_weights: the pretrained weights with their classifier: `hub`, or a state dict's path.
     """
 
     dims: int = 96
     names: str = ""
     words: str = ""
+    looks: str = ""
     image_weights: str = "hub"
 
     def __post_init__(self) -> None:
@@ -36,10 +39,11 @@ class ConceptsConfig:
             raise ValueError(
                 "image_weights are for the classes that names names; give names or leave them out"
             )
-        if self.words and not self.names:
-            raise ValueError(
-                "words find what looks like the classes that names names; give names or leave them out"
-            )
+        for key, do in (("words", "find"), ("looks", "tell")):
+            if getattr(self, key) and not self.names:
+                raise ValueError(
+                    f"{key} {do} what looks like the classes that names names; give names or leave them out"
+                )
 
 
 def with_files(config: ConceptsConfig, resolve: Callable[[str], str], base: Path) -> ConceptsConfig:
@@ -47,12 +51,18 @@ def with_files(config: ConceptsConfig, resolve: Callable[[str], str], base: Path
     if not config.names:
         return config
     names, weights = resolve(config.names), resolve(config.image_weights)
-    words = config.words and resolve(config.words)
-    for key, path, other in (("names", names, None), ("words", words, ""), ("image_weights", weights, "hub")):
+    words, looks = (path and resolve(path) for path in (config.words, config.looks))
+    files = (
+        ("names", names, None),
+        ("words", words, ""),
+        ("looks", looks, ""),
+        ("image_weights", weights, "hub"),
+    )
+    for key, path, other in files:
         if path != other and not Path(path).is_file():
             or_hub = ", or hub for timm's own weights" if other == "hub" else ""
             raise ConfigError(
                 f"concepts.{key} is {path!r}, but there is no file {base / path}; "
                 f"give a path relative to the config{or_hub}"
             )
-    return replace(config, names=names, words=words, image_weights=weights)
+    return replace(config, names=names, words=words, looks=looks, image_weights=weights)

@@ -57,4 +57,5 @@ def _named(config: TrainConfig) -> Iterator[str]:
     if config.distillation:
         yield from (config.distillation.teacher, *config.distillation.parallel)
     if config.concepts:
-        yield from (config.concepts.names, config.concepts.words, config.concepts.image_weights)
+        concepts = config.concepts
+        yield from (concepts.names, concepts.words, concepts.looks, concepts.image_weights)

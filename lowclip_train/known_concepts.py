@@ -24,6 +24,7 @@ from lowclip_train.concept_names import (
     concept_names,
     learned_concepts,
     read_class_names,
+    read_looks,
     read_words,
 )
 from lowclip_train.concepts import ConceptProjection, ConceptSizes, ImageConcepts, TextConcepts
@@ -113,7 +114,8 @@ def all_names(
     """
     classes = read_class_names(concepts.names, class_count) if concepts.names else []
     words = read_words(concepts.words) if concepts.words else []
-    return concept_names([*classes, *learned], words, tokenizer)
+    looks = read_looks(concepts.looks, class_count) if concepts.looks else {}
+    return concept_names([*classes, *learned], words, looks, tokenizer)
 
 
 @torch.no_grad()

