@@ -14,7 +14,7 @@ from lowclip_export.quantization_math import quantize_symmetric, symmetric_scale
 from lowclip_export.recipe import FULL_RANGE, Operators
 
 _MIN_ROWS = 16  # a table of a few rows (token types) saves nothing
-_LARGE_PROJECTION = 2**21  # weights; one of a million is read in a tenth of a millisecond
+_LARGE_PROJECTION = 3 * 2**19  # weights; one of a million is read in a tenth of a millisecond
 
 
 def int8_tables(model: onnx.ModelProto, limit: int) -> onnx.ModelProto:

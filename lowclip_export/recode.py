@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lowclip_export.bundle_writer import refuse_to_replace, rewrite_bundle
 from lowclip_export.evaluation import RetrievalPairs, retrieval_name
+from lowclip_export.int8_storage import int8_projection
 from lowclip_export.onnx_edit import GraphEdit, consumers, run_graph
 from lowclip_export.quantization_math import quantize_symmetric, symmetric_scale
 from lowclip_export.recipe import FULL_RANGE
@@ -39,7 +40,8 @@ from lowclip_train.concept_names import learned_concepts
 from lowclip_train.concepts import ConceptSizes
 from lowclip_train.config import TrainConfig, load_config
 from lowclip_train.dataset import read_dataset
-from lowclip_train.known_concepts import all_names, text_concepts
+from lowclip_train.known_concepts import all_names
+from lowclip_train.name_keys import key_dims, text_concepts, without_redundant
 from lowclip_train.run import training_images
 
 _PATH = click.Path(exists=True, path_type=Path)
@@ -106,14 +108,18 @@ def recode(
     rows = training.rows(config, concepts=False) or range(len(training.images))
     seen = _seen(image, [training.images[row].path for row in rows], before, sizes.pretrained)
     features = _features(text, tokenizer, names.all())
-    named = coded(names, features, seen, sizes.dims, config.schedule.seed)
-    told = text_concepts(replace(sizes, names=len(named.features)), named)
+    named = without_redundant(coded(names, features, seen, sizes.dims, config.schedule.seed))
+    width = named.features.shape[1]
+    sizes = replace(sizes, names=len(named.features), key_dims=sizes.key_dims or key_dims(width))
+    told = text_concepts(sizes, named)
     lineage = {
         **before.lineage,
-        "concepts": to_dict(replace(sizes, names=len(named.features))),
+        "concepts": to_dict(sizes),
         "recoded": sha256_of(bundle / MANIFEST_NAME),
     }
     image = _with_weights(image, {"codes.weight": named.concept_codes.T})
+    if sizes.key_dims and not before.lineage["concepts"].get("key_dims"):
+        text = _with_room_for_keys(text, (width, sizes.key_dims))
     text = _with_weights(text, dict(told.named_parameters()))
     measured = _measured(image, text, test, before, tokenizer) if test else {}
     return rewrite_bundle(bundle, out, image, text, overwrite=overwrite, lineage=lineage, evaluation=measured)
@@ -190,6 +196,25 @@ def _reader(graph: onnx.ModelProto, constant: str) -> onnx.NodeProto:
     """The node that reads this constant of the concepts' part of a projection."""
     (node,) = consumers(graph)[f"{_PROJECTION}.{constant}"]
     return node
+
+
+def _with_room_for_keys(graph: onnx.ModelProto, shape: tuple[int, int]) -> onnx.ModelProto:
+    """The graph with a product, of zeros still, that makes keys of centred features; stored as the others are."""
+    edit = GraphEdit(graph)
+    centred = _reader(graph, "centre").output[0]
+    key, weight = f"{_PROJECTION}/key", f"{_PROJECTION}.narrow.weight"
+    as_others = edit.value(f"{_PROJECTION}.codes.bias")
+    assert as_others is not None, "every bundle with concepts has it"
+    for name, size in ((weight, shape[::-1]), (f"{_PROJECTION}.narrow.bias", shape[1])):
+        edit.constant(name, np.zeros(size, as_others.dtype))
+    for node in edit.old_nodes:
+        node.input[:] = [key if name == centred else name for name in node.input]
+        edit.keep(node)
+        if centred in node.output:
+            edit.add("Gemm", [centred, weight, f"{_PROJECTION}.narrow.bias"], key, transB=1)
+    made = edit.finish()
+    is_int8 = any(one.name == f"{_PROJECTION}.codes.weight/int8" for one in graph.graph.initializer)
+    return int8_projection(made) if is_int8 else made
 
 
 def _with_weights(graph: onnx.ModelProto, weights: Mapping[str, Tensor]) -> onnx.ModelProto:

@@ -19,8 +19,9 @@ from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 from lowclip_train.model import DualEncoder, ModelConfig
 
-# 1 had no `text.from_cyrillic`, 2 no `model.projection_hidden`, 3 no `text.restore_diacritics`, 4 no `model.concepts`
-SCHEMA_VERSION = 5
+# 1 had no `text.from_cyrillic`, 2 no `model.projection_hidden`, 3 no `text.restore_diacritics`, 4 no `model.concepts`,
+# 5 no `model.concepts.key_dims`
+SCHEMA_VERSION = 6
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,12 +25,14 @@ class ConceptSizes:
         learned: concepts of the training images.
         names: of all of them together.
         dims: length of the code, the last part of the embedding.
+        key_dims: numbers in which a text and names are compared; 0: all that the text encoder gives.
     """
 
     pretrained: int
     learned: int
     names: int
     dims: int
+    key_dims: int = 0
 
     def __post_init__(self) -> None:
         if min(self.pretrained, self.learned) < 0 or self.pretrained + self.learned < 1:
@@ -39,6 +41,8 @@ class ConceptSizes:
             )
         if min(self.names, self.dims) < 1:
             raise ValueError(f"names and dims must be 1 or more, not {self.names} and {self.dims}")
+        if self.key_dims < 0:
+            raise ValueError(f"key_dims must be 0 or more, not {self.key_dims}")
 
 
 class ConceptProjection(nn.Module):
@@ -87,11 +91,12 @@ class TextConcepts(nn.Module):
     def __init__(self, features: int, sizes: ConceptSizes) -> None:
         super().__init__()
         self.centre = nn.Parameter(torch.zeros(features))
-        self.names = nn.Linear(features, sizes.names + 1)  # the last output: no name at all
+        self.narrow = nn.Linear(features, sizes.key_dims) if sizes.key_dims else nn.Identity()
+        self.names = nn.Linear(sizes.key_dims or features, sizes.names + 1)  # the last output: no name at all
         self.codes = nn.Linear(sizes.names + 1, sizes.dims)
         self.requires_grad_(False)
 
     def forward(self, features: Tensor) -> Tensor:
-        centred = F.normalize(features - self.centre, dim=-1)
-        code: Tensor = self.codes(self.names(centred).softmax(-1))
+        key = F.normalize(self.narrow(features - self.centre), dim=-1)
+        code: Tensor = self.codes(self.names(key).softmax(-1))
         return code

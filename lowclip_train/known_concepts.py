@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -27,22 +26,19 @@ from lowclip_train.concept_names import (
     read_looks,
     read_words,
 )
-from lowclip_train.concepts import ConceptProjection, ConceptSizes, ImageConcepts, TextConcepts
+from lowclip_train.concepts import ConceptProjection, ConceptSizes, ImageConcepts
 from lowclip_train.concepts_config import ConceptsConfig
 from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import pretrained_classifier
 from lowclip_train.followed_classifier import PretrainedFeatures, followed
 from lowclip_train.frozen_outputs import PooledInputs, pool_texts
 from lowclip_train.model import DualEncoder
+from lowclip_train.name_keys import key_dims, text_concepts, without_redundant
 
 # MEASURED on drawings by a vendor never trained on (Noto before 2021, 1,108 concepts) and on Flickr8k's val split, with
 # the heads of the shipped model's edition before concepts, cut to 160 dims: they found 0.706 of the names in ten.
 _RIDGE = 1.0  # of the mean variance of a feature; 0.03 to 1 find the right concept in 0.61, 0.64, 0.64, 0.63
 _SURENESS = 0.1  # of the logits: they find 0.840 at 0.2, 0.869 at 0.1
-# names and other texts, as cosines of centred features: 0.8 costs captions nothing (R@10 0.562, English 0.611), 0.7 and
-# 0.6 cost 0.7 and 2.0 points, while inflected names ("pandalar") still reach 0.89
-_LEAST_LIKENESS = 0.8
-_TEMPERATURE = 0.03
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def know_concepts(
     texts = names.all()
     vectors = pool_texts(model.text_tower, tokenizer, texts, folder).astype(np.float32)
     features = dict(zip(texts, torch.from_numpy(vectors), strict=True))
-    named = coded(names, features, seen, concepts.dims, config.schedule.seed)
+    named = without_redundant(coded(names, features, seen, concepts.dims, config.schedule.seed))
     add_concepts(model, concepts.dims, classifier, told_apart, named)
 
 
@@ -145,6 +141,7 @@ def add_concepts(
         learned=discriminant.out_features - 1,
         names=len(named.features),
         dims=dims,
+        key_dims=key_dims(named.features.shape[1]),
     )
     seen = ImageConcepts(weight.shape[1], sizes)
     _set(seen.classify, weight, bias)
@@ -154,19 +151,6 @@ def add_concepts(
     model.image_tower.projection = ConceptProjection(model.image_tower.projection, seen).to(device)
     model.text_tower.projection = ConceptProjection(model.text_tower.projection, told).to(device)
     model.config = replace(model.config, dims=model.config.dims + dims, concepts=sizes)
-
-
-@torch.no_grad()
-def text_concepts(sizes: ConceptSizes, named: NamedConcepts) -> TextConcepts:
-    """What finds the names that a text is, and gives their codes."""
-    told = TextConcepts(named.features.shape[1], sizes)
-    centre = named.features.mean(0)
-    keys = F.normalize(named.features - centre, dim=1) / _TEMPERATURE  # (U, C)
-    told.centre.copy_(centre)
-    _set(told.names, F.pad(keys, (0, 0, 0, 1)))
-    told.names.bias[-1] = _LEAST_LIKENESS / _TEMPERATURE
-    _set(told.codes, F.pad(named.name_codes, (0, 0, 0, 1)).T)
-    return told
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """A checkpoint that knows concepts by name, exported: its graphs give what torch gives, and int8 costs little."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,24 @@ from lowclip_runtime.bundle import read_manifest
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.preprocess import preprocess
 from lowclip_runtime.schema import to_dict
-from lowclip_train.checkpoint import load_checkpoint, save_checkpoint
+from lowclip_train.checkpoint import SCHEMA_VERSION, load_checkpoint, save_checkpoint
 from lowclip_train.concept_codes import coded
 from lowclip_train.concept_names import ConceptNames
 from lowclip_train.known_concepts import add_concepts, discriminant
+from lowclip_train.name_keys import KEY_DIMS
 
 _CODE = 48  # with 24, two photos are as good for one name, to 0.002
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[KEY_DIMS, 24], ids=["long keys", "short keys"])
+def work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Photos, pairs, and a checkpoint for which each of the photos is a concept named by a caption."""
-    folder = tmp_path_factory.mktemp("concepts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lowclip_train.name_keys.KEY_DIMS", request.param)  # features have 32 numbers
+        yield _checkpoint(tmp_path_factory.mktemp("concepts"))
+
+
+def _checkpoint(folder: Path) -> Path:
     photos = write_noise_photos(folder / "photos", len(CAPTIONS))
     write_noise_pairs(folder / "pairs.tsv", len(CAPTIONS))
     before = load_checkpoint(write_tiny_checkpoint(folder / "plain"))
@@ -43,7 +50,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add_concepts(model, _CODE, None, told_apart, named)
     manifest = before.manifest
     lineage = {"datasets": {"noise": {"train/az": 14}}, "concepts": to_dict(model.config.concepts)}
-    fields = {**vars(manifest), "schema_version": 5, "model": model.config, "lineage": lineage}
+    fields = {**vars(manifest), "schema_version": SCHEMA_VERSION, "model": model.config, "lineage": lineage}
     save_checkpoint(folder / "checkpoint", model, before.tokenizer_path, type(manifest)(**fields))
     return folder
 

@@ -98,6 +98,30 @@ def test_a_new_word_is_known_and_all_else_is_as_it_was(
         assert differ and all(".concepts." in name for name in differ)
 
 
+@pytest.mark.parametrize("quantize", ["none", "fp16", "int8"])
+def test_a_bundle_of_long_keys_gets_short_ones(
+    work: tuple[Path, TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantize: Quantize
+) -> None:
+    """And once it has them, it keeps them."""
+    folder, config = work
+    source = _bundle(folder, quantize)
+    monkeypatch.setattr("lowclip_train.name_keys.KEY_DIMS", 24)
+    manifest = recode(source, tmp_path / "short", config)
+    assert manifest.lineage["concepts"]["key_dims"] == 24
+    again = recode(tmp_path / "short", tmp_path / "again", config)
+    assert again.lineage["concepts"] == manifest.lineage["concepts"]
+    _, before = _embeddings(source)
+    for out in ("short", "again"):
+        verify_bundle(tmp_path / out)
+        after = LowClip.open(tmp_path / out).embed_texts(_TEXTS)
+        assert (before * after).sum(1).min() > 0.9
+    graphs = [onnx.load(tmp_path / out / manifest.text_tower.file).graph for out in ("short", "again")]
+    assert [n.op_type for n in graphs[0].node] == [n.op_type for n in graphs[1].node]
+    weights = {one.name: one for one in graphs[0].initializer}
+    stored = "projection.concepts.narrow.weight" + ("/int8" if quantize == "int8" else "")
+    assert tuple(weights[stored].dims) == (24, 32)
+
+
 def test_the_command_needs_no_checkpoint(work: tuple[Path, TrainConfig], tmp_path: Path) -> None:
     """What only the checkpoint that the run started from could say is not asked."""
     folder, config = work
