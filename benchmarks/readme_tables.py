@@ -28,7 +28,8 @@ _METRICS = ("R@1", "R@5", "R@10", "mAP")
 _PRECISIONS = ("fp32", "fp16", "int8")
 _AGREEMENT = ("mean_cosine", "min_cosine", "centred_cosine", "top1_agreement")
 _WITHOUT = "own dims"  # cut to the projections' own, as `lowclip-export --dims` would
-_PEERS = {_WITHOUT: "R@10 without concepts", "random codes": "R@10 with random codes of concepts"}
+_GUESSED = "guessed looks"  # the bundle of before, whose words met the classes whose names mean something like them
+_PEERS = {_WITHOUT: "R@10 without concepts", _GUESSED: "R@10 with looks guessed from names"}
 # of the very towers, before their concepts were coded anew: int8 and the fp32 bundle of the checkpoint
 _INT8 = "quality_int8"
 
@@ -92,8 +93,8 @@ def _quality(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"Caltech-101, Azerbaijani label → photos of that class: precision@10 {caltech['ours']:.3f}, "
-        f"{caltech['peers'][_WITHOUT]:.3f} without the dims of concepts, {caltech['peers']['random codes']:.3f} with "
-        f"random codes ({caltech['case'].rsplit(', ', 1)[1]}). All of the int8 bundle inside the package; "
+        f"{caltech['peers'][_WITHOUT]:.3f} without the dims of concepts, {caltech['peers'][_GUESSED]:.3f} with "
+        f"looks guessed from names ({caltech['case'].rsplit(', ', 1)[1]}). All of the int8 bundle inside the package; "
         f"{_where(result)}.",
         "",
         "int8 against fp32, measured when these towers were exported, with random codes: "
