@@ -28,7 +28,9 @@ _METRICS = ("R@1", "R@5", "R@10", "mAP")
 _PRECISIONS = ("fp32", "fp16", "int8")
 _AGREEMENT = ("mean_cosine", "min_cosine", "centred_cosine", "top1_agreement")
 _WITHOUT = "own dims"  # cut to the projections' own, as `lowclip-export --dims` would
-_GUESSED = "guessed looks"  # the bundle of before, whose words met the classes whose names mean something like them
+_GUESSED = (
+    "guessed looks"  # the bundle of before, whose words met the classes whose names mean something like them
+)
 _PEERS = {_WITHOUT: "R@10 without concepts", _GUESSED: "R@10 with looks guessed from names"}
 # of the very towers, before their concepts were coded anew: int8 and the fp32 bundle of the checkpoint
 _INT8 = "quality_int8"
