@@ -118,8 +118,8 @@ def constant_bytes(model: onnx.ModelProto, op: str) -> int:
 def tidied(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without traces of how and where it was made, so that equal weights give equal bytes.
 
-    What nodes give has numbers for names: those that they came with, of the modules they once were, take 0.1 MB of a text
-    tower. Constants keep theirs.
+    What nodes give has numbers for names: those that they came with, of the modules they once were, take 0.1 MB of a
+    text tower. Constants keep theirs.
     """
     model = copy.deepcopy(model)
     model.producer_name, model.producer_version, model.doc_string = "lowclip", "", ""

@@ -172,7 +172,9 @@ def _numbers(text: str, end: int) -> list[int] | None:
     numbers: list[int] = []
     for part in text.split():
         first, _, last = part.partition("-") if "-" in part else (part, "", part)
-        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < end):
+        if not all(number.isdecimal() and len(number) < 10 for number in (first, last)):
+            return None
+        if not int(first) <= int(last) < end:
             return None
         numbers += range(int(first), int(last) + 1)
     return numbers
