@@ -19,11 +19,12 @@ from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.captions import Caption, CaptionedImage, captioned_images, photo_numbers, tokenize
+from lowclip_train.class_retention import ClassRetention
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.distributed import Processes
 from lowclip_train.ema import WeightAverage
-from lowclip_train.encoders import pretrained_image_encoder
+from lowclip_train.encoders import pretrained_classifier, pretrained_image_encoder
 from lowclip_train.fingerprint import Fingerprint, fingerprint
 from lowclip_train.followed_classifier import PretrainedFeatures
 from lowclip_train.frozen_outputs import pool_images
@@ -71,6 +72,7 @@ class Run:
     parallel: list[Caption]
     teacher: Teacher | None
     dual_teacher: TeacherEmbeds | None
+    class_retention: ClassRetention | None
     heads: HeadsOnly | None
     lineage: dict[str, Any]
 
@@ -139,6 +141,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
             cast(CachedInputs, val_inputs), split.tail, processes.device, cache
         )
         split = SplitEncoder(split.frozen, nn.Identity())
+    class_retention = _class_retention(config, split.tail)
     pretrained = partial(_pretrained_features, config, images, cache)
     heads = prepare_heads(config, model, tokenizer, training, inputs, pretrained, cache)
     objective = Objective(config.objective, model).to(processes.device)  # the model has its last dims now
@@ -163,6 +166,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         parallel=parallel,
         teacher=teacher,
         dual_teacher=dual_teacher,
+        class_retention=class_retention,
         heads=heads,
         lineage=_lineage(config, model, datasets, start.lineage, learned_from),
     )
@@ -202,6 +206,14 @@ def _pretrained_features(
     whole = split_encoder(pretrained_image_encoder(config.towers.image_encoder, weights), -1)
     inputs = _image_inputs(config, whole, [images[row] for row in rows], 0, cache)
     return PretrainedFeatures(rows, inputs.clean_batch(range(len(rows))))
+
+
+def _class_retention(config: TrainConfig, tail: nn.Module) -> ClassRetention | None:
+    towers = config.towers
+    if not towers.class_retention:
+        return None
+    classifier = pretrained_classifier(towers.image_encoder, towers.image_weights)
+    return ClassRetention(tail, classifier, towers.class_retention)
 
 
 def _parallel_captions(config: TrainConfig, tokenizer: Tokenizer) -> list[Caption]:

@@ -13,6 +13,7 @@ class Towers:
             start. In a config file all that it decides may then be left out; what is given must agree.
         image_encoder: timm model name; image_weights: `hub`, `random` or a state dict's path.
         image_frozen_stages: this many first stages keep their weights (-1: the whole encoder).
+        class_retention: weight of keeping what the classifier of image_weights says of images (0: it may forget all).
         text_encoder: hub name or local folder (empty: the checkpoint's); text_layers: keep only these of its layers.
         train_token_embeddings: false keeps the pretrained table, which holds words that training never sees.
         projection_hidden: width of a second branch of each residual projection (0: none); a checkpoint's may get wider.
@@ -23,6 +24,7 @@ class Towers:
     image_encoder: str
     image_weights: str = "hub"
     image_frozen_stages: int = 0
+    class_retention: float = 0.0
     text_encoder: str
     text_layers: tuple[int, ...] = ()
     text_pooling: Literal["mean", "cls"] = "mean"
@@ -37,11 +39,26 @@ class Towers:
         problems = projection_problems(self.dims, self.projection, self.projection_hidden, self.dropout)
         if self.image_frozen_stages < -1:
             problems.append(f"image_frozen_stages must be -1 or more, not {self.image_frozen_stages}")
+        if not 0 <= self.class_retention <= 1000:
+            problems.append(f"class_retention must be in 0..1000, not {self.class_retention}")
+        elif self.class_retention and self.image_weights == "random":
+            problems.append(
+                "class_retention is about a pretrained classifier, and image_weights 'random' has none"
+            )
+        elif self.class_retention and self.image_frozen_stages == -1:
+            problems.append(
+                "class_retention is for an image encoder that trains; leave it out where all is frozen"
+            )
         if min(self.text_layers, default=0) < 0 or len(set(self.text_layers)) < len(self.text_layers):
             problems.append(
                 f"text_layers must be numbers of layers, from 0 and each once, not {list(self.text_layers)}"
             )
-        decided = {"image_weights": "hub", "text_layers": (), "vocabulary_corpora": ()}
+        decided = {
+            "image_weights": "hub",
+            "text_layers": (),
+            "vocabulary_corpora": (),
+            "class_retention": 0.0,
+        }
         given = [name for name, default in decided.items() if getattr(self, name) != default]
         if self.checkpoint and given:
             problems.append(f"leave {', '.join(given)} out where checkpoint is given, which decides them")

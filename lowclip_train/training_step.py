@@ -132,8 +132,11 @@ def _text_piece(run: Run, token_ids: Sequence[Sequence[int]]) -> Piece:
 def _image_piece(run: Run, batch: Tensor) -> Piece:
     def encode() -> Tensor:
         with autocast(run.config.schedule.precision, run.processes.device):
-            encoded: Tensor = run.split.tail(batch.to(run.processes.device))
-            return encoded
+            own = batch.to(run.processes.device)
+            encoded: Tensor = run.split.tail(own)
+            if not run.class_retention:
+                return encoded
+            return torch.cat([encoded.float(), run.class_retention.targets(own)], dim=1)
 
     return encode
 
@@ -143,7 +146,11 @@ def _cached(run: Run) -> bool:
 
 
 def _losses(run: Run, rows: list[int], texts: _Texts, features: Tensor, pooled: Tensor) -> dict[str, Tensor]:
-    """Encoder outputs of images (N, C) and texts (k * N + P, C) → losses, of the whole batch."""
+    """Encoder outputs of images (N, C) and texts (k * N + P, C) → losses, of the whole batch.
+
+    Features of images have what `ClassRetention` shall keep of them behind them, if it shall.
+    """
+    features, classes = features.tensor_split([features.shape[1] - _class_count(run)], dim=1)
     image_embeds = run.model.image_tower.embed_pooled(features)
     text_embeds = run.model.text_tower.embed_pooled(pooled[: len(texts.captions)])
     losses = {"contrastive": _contrastive(run, rows, texts, image_embeds, text_embeds)}
@@ -155,6 +162,8 @@ def _losses(run: Run, rows: list[int], texts: _Texts, features: Tensor, pooled: 
         losses["distillation"] = run.config.distillation.weight * cosine_distance(
             pooled - mean, target - mean
         )
+    if run.class_retention:
+        losses["classes"] = run.class_retention.loss(features, classes)
     if run.heads and run.heads.start:
         first = texts.captions[: len(rows)]  # one of each image is enough
         as_they_are = run.heads.texts.vectors([c.text for c in first]).to(features.device)
@@ -164,6 +173,10 @@ def _losses(run: Run, rows: list[int], texts: _Texts, features: Tensor, pooled: 
             run.retention_weights(rows).to(features.device),
         )
     return losses
+
+
+def _class_count(run: Run) -> int:
+    return run.class_retention.class_count if run.class_retention else 0
 
 
 def _contrastive(
