@@ -4,6 +4,7 @@ Files are told apart by their hashes alone: a photo saved anew, at another size 
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from lowclip_runtime.errors import DatasetError
@@ -15,6 +16,9 @@ class HashedDataset(Protocol):
 
     @property
     def label(self) -> str: ...
+
+    @property
+    def folder(self) -> Path: ...
 
     @property
     def pairs(self) -> list[Pair]: ...
@@ -45,10 +49,19 @@ def check_sources(datasets: Sequence[HashedDataset]) -> None:
     """No file that one dataset trains on may be held out (`val`, `test`) by another of the same run.
 
     Raises:
-        DatasetError: there is one; how many, and both images of the first are named.
+        DatasetError: there is one; how many, and both images of the first are named. Or two datasets of one name, of
+            which the checkpoint could tell but one.
     """
     if len(datasets) < 2:
         return  # one alone was checked when it was written
+    folders: dict[str, Path] = {}
+    for dataset in datasets:
+        first = folders.setdefault(dataset.label, dataset.folder)
+        if first.resolve() != dataset.folder.resolve():
+            raise DatasetError(
+                f"{first} and {dataset.folder} are both {dataset.label}, and the checkpoint tells by names what it was "
+                "trained on; prepare one of them with another --name"
+            )
     hashes = [dataset.image_hashes() for dataset in datasets]
     trained: dict[str, str] = {}
     for dataset, of_image in zip(datasets, hashes, strict=True):

@@ -177,6 +177,16 @@ def test_a_photo_trained_on_in_one_source_and_held_out_in_another_is_a_leak(tmp_
             check_sources(sources)
     check_sources([one, clean])  # trained on twice, or held out twice, is no leak
     check_sources([one])
+    check_sources([one, one])
+
+
+def test_two_datasets_of_one_name_are_refused(tmp_path: Path) -> None:
+    """The checkpoint would tell of one of them alone."""
+    folders = [_dataset(tmp_path / part / "data", {number: "train"}) for number, part in enumerate("ab")]
+    with pytest.raises(
+        DatasetError, match=r"a/data/out and .*b/data/out are both the dataset 'data', .* --name"
+    ):
+        check_sources([read_dataset(folder) for folder in folders])
 
 
 def test_datasets_of_before_the_hashes_are_read_and_checked_too(tmp_path: Path) -> None:
