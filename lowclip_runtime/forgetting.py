@@ -16,7 +16,7 @@ _BATCH = 1024
 Said = dict[str, Any]
 
 
-def remove_folder(shard: Shard, folder: str) -> int:
+def remove_folder(shard: Shard, folder: str | Path) -> int:
     """Take all photos below a folder out, whether or not it is there; how many there were.
 
     A copy is given what it was not given itself. Of several, it is the one of the same file name, in folders of the
@@ -24,9 +24,11 @@ def remove_folder(shard: Shard, folder: str) -> int:
     again.
 
     Raises:
-        InputError: the folder's name is empty.
+        InputError: the folder's name is empty, or none.
     """
-    above = _above(folder)
+    if not isinstance(folder, str | Path):
+        raise InputError(f"the folder to forget must be a path, not {folder!r}")
+    above = _above(str(folder))
     ids: list[str] = []
     said: dict[str, dict[str, Said]] = {}  # content → absolute path → facts
     for record, its in _records(shard):

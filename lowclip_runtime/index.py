@@ -182,9 +182,9 @@ class Index:
         """Take all photos below a folder out of the index and say how many were in it; the files are left alone.
 
         For a gallery that was moved or given up, whether or not its folder is still there. Facts that were given
-        with `set_facts` are those of copies elsewhere in the index from then on. InputError: an empty name.
+        with `set_facts` are those of copies elsewhere in the index from then on. InputError: an empty name, or none.
         """
-        return remove_folder(self._shard, str(folder))
+        return remove_folder(self._shard, folder)
 
     def compact(self) -> int:
         """Give the room of removed and replaced photos back to the disk, and say how many bytes that were.

@@ -190,6 +190,7 @@ def test_info_and_verify_know_an_index(tiny_bundle: Path, photos: dict[str, Path
         ("embed", "images", "."),
         ("embed", "videos"),
         ("embed", "images", ".", "--out", "a.npy", "--batch-size", "0"),
+        ("embed", "images", ".", "--out", "a.npy", "--batch-size", "9" * 23),
         ("embed", "texts", "no such file", "--out", "a.npy"),
         ("info", "--no-such-option"),
     ],

@@ -289,6 +289,8 @@ def test_what_is_no_number_of_photos_and_no_embedding_is_refused(tmp_path: Path,
             with pytest.raises(InputError, match="is needed, of finite numbers"):
                 index.search_embedding(embedding)  # type: ignore[arg-type]
         assert index.search_embedding([0.1] * tiny_clip.dims) == []  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="must be a path, not None"):
+            index.forget(None)  # type: ignore[arg-type]
         with pytest.raises(InputError, match="of up to 18 digits"):
             index.set_facts({"x.jpg": {"size": 10**18}})
         with pytest.raises(InputError, match=r"x\.jpg: facts must be a mapping"):

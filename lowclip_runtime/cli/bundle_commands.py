@@ -23,7 +23,8 @@ _out_option = click.option(
     metavar="FILE",
     help="Where to write: .npy (ids in FILE.ids.txt beside it) or .parquet.",
 )
-_batch_option = click.option("--batch-size", default=16, show_default=True, type=click.IntRange(min=1))
+_BATCH = click.IntRange(1, 65_536)
+_batch_option = click.option("--batch-size", default=16, show_default=True, type=_BATCH)
 
 
 @click.group()
@@ -62,7 +63,7 @@ def embed_images(source: str, bundle: str | None, out: str, provider: str, batch
 @click.option(
     "--batch-size",
     default=None,
-    type=click.IntRange(min=1),
+    type=_BATCH,
     help="Texts in a batch at most [default: as many as make 512 tokens].",
 )
 @refuse_in_one_sentence
