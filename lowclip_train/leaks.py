@@ -54,14 +54,7 @@ def check_sources(datasets: Sequence[HashedDataset]) -> None:
     """
     if len(datasets) < 2:
         return  # one alone was checked when it was written
-    folders: dict[str, Path] = {}
-    for dataset in datasets:
-        first = folders.setdefault(dataset.label, dataset.folder)
-        if first.resolve() != dataset.folder.resolve():
-            raise DatasetError(
-                f"{first} and {dataset.folder} are both {dataset.label}, and the checkpoint tells by names what it was "
-                "trained on; prepare one of them with another --name"
-            )
+    _check_names(datasets)
     hashes = [dataset.image_hashes() for dataset in datasets]
     trained: dict[str, str] = {}
     for dataset, of_image in zip(datasets, hashes, strict=True):
@@ -79,3 +72,14 @@ def check_sources(datasets: Sequence[HashedDataset]) -> None:
             f"{first} and {second} are the same file, trained on and held out ({len(leaks)} such); "
             "leave the held-out ones out of training: lowclip-train prepare --exclude FILE"
         )
+
+
+def _check_names(datasets: Sequence[HashedDataset]) -> None:
+    folders: dict[str, Path] = {}
+    for dataset in datasets:
+        known = folders.setdefault(dataset.label, dataset.folder)
+        if known.resolve() != dataset.folder.resolve():
+            raise DatasetError(
+                f"{known} and {dataset.folder} are both {dataset.label}, and the checkpoint tells by names what it was "
+                "trained on; prepare one of them with another --name"
+            )
