@@ -18,6 +18,7 @@ from typing import get_args
 
 import click
 from ablation_rows import BASE, BOTH, ENGLISH, ROWS, base_config
+from classes_kept import classes_kept
 from result_file import RESULTS, row, write_result
 
 from lowclip_runtime.cli.options import refuse_in_one_sentence
@@ -30,11 +31,13 @@ from lowclip_train.dataset import Dataset, read_dataset, write_dataset
 from lowclip_train.evaluate import TorchEmbedder
 from lowclip_train.run_folder import share_cache
 from lowclip_train.schedule import Precision
+from lowclip_train.towers_config import Towers
 from lowclip_train.trainer import train
 
 CONFIG, DATASET = "ablation.toml", "flickr8k"
 LANGUAGES = ("az", "en")
 METRICS = ("mAP", "R@10")
+FOLLOWED = 3000  # photos
 Figures = dict[tuple[str, str], float]  # (case, metric) → value
 
 
@@ -113,12 +116,13 @@ def train_and_measure(config: TrainConfig, folder: Path, name: str) -> Figures:
     run = folder / f"{name}-{config.schedule.epochs}-passes"
     share_cache(folder / "cache", run)
     click.echo(f"{name}: {run}", err=True)
-    return measure(train(config, run), read_dataset(config.sources[0].dataset))
+    return measure(train(config, run), read_dataset(config.sources[0].dataset), config.towers)
 
 
-def measure(checkpoint: Path, dataset: Dataset) -> Figures:
-    """Text → image on the val split: each language, and Azerbaijani typed without diacritics."""
-    embedder = TorchEmbedder(load_checkpoint(checkpoint))
+def measure(path: Path, dataset: Dataset, towers: Towers) -> Figures:
+    """Text → image on the val split: each language, and Azerbaijani typed without diacritics; and what it forgot."""
+    checkpoint = load_checkpoint(path)
+    embedder = TorchEmbedder(checkpoint)
     pairs = [pair for pair in dataset.pairs if pair.split == "val"]
     embedded = embed_pairs(embedder, pairs, dataset.images_dir)
     of: dict[str, EmbeddedPairs] = {lang: embedded.of_lang(lang) for lang in LANGUAGES}
@@ -129,7 +133,15 @@ def measure(checkpoint: Path, dataset: Dataset) -> Figures:
         told = figures(one)
         case = f"{DATASET} val, {name}, gallery {told['gallery']}"
         measured |= {(case, metric): told["text_to_image"][metric] for metric in METRICS}
+    photos = {split: _photos(dataset, split) for split in ("train", "val")}
+    encoder, spec = checkpoint.model.image_tower.encoder, checkpoint.manifest.preprocess
+    kept = classes_kept(encoder, spec, towers, photos["train"][:FOLLOWED], photos["val"])
+    measured[f"{DATASET} val, {len(photos['val'])} photos", "first class as before training"] = kept
     return measured
+
+
+def _photos(dataset: Dataset, split: str) -> list[Path]:
+    return [dataset.images_dir / i for i in dict.fromkeys(p.image for p in dataset.pairs if p.split == split)]
 
 
 def write_row(

@@ -69,6 +69,10 @@ def _not_restored(base: TrainConfig) -> TrainConfig:
     return replace(base, text=replace(base.text, restore_diacritics=False))
 
 
+def _class_retention(base: TrainConfig, edition: TrainConfig) -> TrainConfig:
+    return replace(base, towers=replace(base.towers, class_retention=1.0))
+
+
 def _another_seed(base: TrainConfig, edition: TrainConfig) -> TrainConfig:
     return replace(base, schedule=replace(base.schedule, seed=base.schedule.seed + 1))
 
@@ -76,6 +80,9 @@ def _another_seed(base: TrainConfig, edition: TrainConfig) -> TrainConfig:
 ROWS: dict[str, Row] = {
     "another-seed": Row("another seed: what chance alone changes", _another_seed),
     "augmentation": Row("a random view of each photo in each pass", _augmented),
+    "class-retention": Row(
+        "what the image encoder's classifier said of each photo is kept", _class_retention
+    ),
     "attention": Row("heads alone in the first pass, then heads and attention, in place of all", _attention),
     "english-only": Row("the English captions alone, not their Azerbaijani translations", _english),
     "not-restored": Row(
