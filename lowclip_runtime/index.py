@@ -36,6 +36,7 @@ from lowclip_runtime.near_duplicates import LEAST_SCORE, near_photos
 from lowclip_runtime.nearest_photos import Hit, nearest_photos
 from lowclip_runtime.photo_record import LOOKUP_KEYS
 from lowclip_runtime.points import Filter, checked_where
+from lowclip_runtime.query_input import check_k, checked_embedding
 from lowclip_runtime.shard import Shard, Vectors, check_vectors
 from lowclip_runtime.truncation import check_dims, truncated
 
@@ -223,7 +224,7 @@ class Index:
         self, texts: Sequence[str], k: int = 10, *, where: Filter | None = None
     ) -> list[list[Hit]]:
         """`search` for each of `texts`, which are embedded together and share the scan of the index."""
-        _check_k(k)
+        check_k(k)
         return self._nearest(self._clip.embed_texts(texts), k, where)
 
     def search_image(self, image: ImageInput, k: int = 10, *, where: Filter | None = None) -> list[Hit]:
@@ -233,7 +234,7 @@ class Index:
             ImageError: the image cannot be decoded.
             InputError: `k` is less than 1.
         """
-        _check_k(k)
+        check_k(k)
         return self.search_embedding(self._embed_image(image), k, where=where)
 
     def search_like(
@@ -254,7 +255,7 @@ class Index:
             ImageError, TextError: the image cannot be decoded, or the text is empty.
             InputError: `k` is less than 1, or `text_share` is not from 0 to 1.
         """
-        _check_k(k)
+        check_k(k)
         if not (isinstance(text_share, int | float | np.floating) and 0 <= text_share <= 1):
             raise InputError(f"text_share must be from 0 to 1, not {text_share!r}")
         of_image, of_text = self._embed_image(image), self._clip.embed_texts([text])[0]
@@ -269,14 +270,9 @@ class Index:
         Raises:
             InputError: `k` is less than 1, or `embedding` has another length than the bundle's.
         """
-        _check_k(k)
-        embedding = np.asarray(embedding, np.float32)
-        if embedding.shape != (self._clip.dims,) or not np.isfinite(embedding).all():
-            raise InputError(
-                f"an embedding of shape {(self._clip.dims,)} is needed, of finite numbers, as {self._clip.name!r} "
-                f"gives it, not {embedding.shape}"
-            )
-        return self._nearest(embedding[None], k, where)[0]
+        check_k(k)
+        query = checked_embedding(embedding, self._clip.dims, self._clip.name)
+        return self._nearest(query[None], k, where)[0]
 
     def _nearest(self, embeddings: NDArray[np.float32], k: int, where: Filter | None) -> list[list[Hit]]:
         """For each of N embeddings (N, D) of the bundle."""
@@ -289,10 +285,3 @@ class Index:
             raise pixels
         (embedding,) = self._clip.embed_pixels([pixels])
         return embedding  # type: ignore[no-any-return]
-
-
-def _check_k(k: int) -> None:
-    if not isinstance(k, int | np.integer):
-        raise InputError(f"k must be a whole number, not {k!r}: it is how many photos to show")
-    if k < 1:
-        raise InputError(f"k must be 1 or more, not {k}: it is how many photos to show")

@@ -285,7 +285,7 @@ def test_what_is_no_number_of_photos_and_no_embedding_is_refused(tmp_path: Path,
         for k in (2.5, "3"):
             with pytest.raises(InputError, match="k must be a whole number, not"):
                 index.search("it", k)  # type: ignore[arg-type]
-        for embedding in ([1.0], np.full(tiny_clip.dims, np.nan)):
+        for embedding in ([1.0], np.full(tiny_clip.dims, np.nan), "it", [[1.0], [1.0, 2.0]], object()):
             with pytest.raises(InputError, match="is needed, of finite numbers"):
                 index.search_embedding(embedding)  # type: ignore[arg-type]
         assert index.search_embedding([0.1] * tiny_clip.dims) == []  # type: ignore[arg-type]

@@ -1,0 +1,39 @@
+"""What a search is asked with, checked."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lowclip_runtime.errors import InputError
+
+
+def check_k(k: int) -> None:
+    """Refuse a number of photos to show that is none.
+
+    Raises:
+        InputError: `k` is no whole number of 1 or more.
+    """
+    if not isinstance(k, int | np.integer):
+        raise InputError(f"k must be a whole number, not {k!r}: it is how many photos to show")
+    if k < 1:
+        raise InputError(f"k must be 1 or more, not {k}: it is how many photos to show")
+
+
+def checked_embedding(embedding: ArrayLike, dims: int, bundle: str) -> NDArray[np.float32]:
+    """`embedding` as an array (dims,).
+
+    Args:
+        bundle: the name of the one that gives such embeddings.
+
+    Raises:
+        InputError: it is no such array of finite numbers.
+    """
+    needed = f"an embedding of shape {(dims,)} is needed, of finite numbers, as {bundle!r} gives it, not "
+    try:
+        array = np.asarray(embedding, np.float32)
+    except (TypeError, ValueError) as error:  # a text, a photo, rows of unequal length
+        raise InputError(f"{needed}a value of type {type(embedding).__name__}") from error
+    if array.shape != (dims,):
+        raise InputError(f"{needed}{array.shape}")
+    if not np.isfinite(array).all():
+        raise InputError(f"{needed}{array[~np.isfinite(array)][0]} among them")
+    return array
