@@ -1,4 +1,4 @@
-"""Arrays that take long to compute and never change: kept on disk as float16, known by all that they follow from."""
+"""Arrays that take long to compute and never change: kept on disk, known by all that they follow from."""
 
 import hashlib
 import json
@@ -17,19 +17,27 @@ from lowclip_runtime.files import whole_file
 
 _PART = 2048  # texts: half a minute's work of a small encoder on two slow cores
 _Item = TypeVar("_Item")
+_Number = TypeVar("_Number", bound=np.floating[Any])
 
 
 def kept(
     folder: Path, name: str, key: Sequence[Any], compute: Callable[[], NDArray[np.floating[Any]]]
 ) -> NDArray[np.float16]:
     """What `compute` gives, or gave when `folder` was last asked for `name` of this very `key` (JSON values)."""
+    return kept_exactly(folder, name, key, lambda: compute().astype(np.float16))
+
+
+def kept_exactly(
+    folder: Path, name: str, key: Sequence[Any], compute: Callable[[], NDArray[_Number]]
+) -> NDArray[_Number]:
+    """As `kept`, without a loss of digits."""
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = folder / f"{name}-{digest[:16]}.npy"
     if not path.is_file():
-        array = compute().astype(np.float16)
+        array = compute()
         with whole_file(path) as work, work.open("wb") as file:
             np.save(file, array)
-    return cast(NDArray[np.float16], np.load(path))
+    return cast(NDArray[_Number], np.load(path))
 
 
 def kept_in_parts(

@@ -23,7 +23,9 @@ from lowclip_train.run_folder import held_by_this_run
 from lowclip_train.scalar_log import ScalarLog, require_tensorboard
 from lowclip_train.training_state import Progress, load_state, save_state
 from lowclip_train.training_step import train_step
-from lowclip_train.validation import mean_average_precision, validate
+from lowclip_train.validation import EmbeddedParts, forget_parts, mean_average_precision, validate
+
+_VALIDATION = "validation"  # of the run's folder, what an epoch's has embedded so far
 
 
 def train(
@@ -71,6 +73,7 @@ def _take_steps(run: Run, progress: Progress, last: int, stop: Callable[[], bool
         if leaving or time.monotonic() - saved_at > run.config.schedule.save_every_s:
             if run.processes.is_first:
                 save_state(run.folder / "state", progress, run.fingerprint, run.state)
+                forget_parts(run.folder / _VALIDATION)
             saved_at = time.monotonic()
         if leaving:
             break
@@ -116,10 +119,11 @@ def _end_epoch(run: Run, progress: Progress, report: ProgressReport) -> Progress
 def _keep_if_best(run: Run, progress: Progress, report: ProgressReport) -> Progress:
     """Write the checkpoint if it is the best so far (or the newest, without validation data)."""
     epoch = progress.step // run.steps_per_epoch - 1
+    parts = EmbeddedParts(run.folder / _VALIDATION, run.model, run.fingerprint)
     if run.val_inputs:
-        metrics = validate(run.model, run.split, run.val_inputs, run.val_images, run.text)
+        metrics = validate(run.model, run.split, run.val_inputs, run.val_images, run.text, parts)
     else:  # no figures of what is trained on, but what the last step left must still be a model
-        validate(run.model, run.split, run.inputs, run.images[:1], run.text)
+        validate(run.model, run.split, run.inputs, run.images[:1], run.text, parts)
         metrics = {}
     score = mean_average_precision(metrics) if metrics else float(epoch)
     report.epoch(run.folder / "log.jsonl", epoch, metrics)
