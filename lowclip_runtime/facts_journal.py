@@ -36,15 +36,16 @@ class FactsJournal:
 
     Args:
         index: its folder.
-        root: the gallery of this run. What a run of another gallery left is kept until that one is run again.
+        roots: the gallery of this run, or what it may be called. What a run of another gallery left is kept until that
+            one is run again.
 
     Raises:
         IndexFileError: the file is damaged.
     """
 
-    def __init__(self, index: Path, root: Path) -> None:
+    def __init__(self, index: Path, *roots: Path) -> None:
         self._file = index / _NAME
-        prefix = f"{root}/".replace("//", "/")
+        prefix = tuple(f"{root}/".replace("//", "/") for root in roots)
         photos = _read(self._file)
         self._others = [one for one in photos if not one.path.startswith(prefix)]
         self.left = [one for one in photos if one.path.startswith(prefix)]

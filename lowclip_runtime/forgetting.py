@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lowclip_runtime.errors import InputError
+from lowclip_runtime.facts_journal import FactsJournal, SaidBefore
 from lowclip_runtime.index_upkeep import set_facts, spellings
 from lowclip_runtime.kept_facts import said_by_users
 from lowclip_runtime.photo_record import PhotoRecord
@@ -20,27 +21,24 @@ def remove_folder(shard: Shard, folder: str | Path) -> int:
     """Take all photos below a folder out, whether or not it is there; how many there were.
 
     A copy is given what it was not given itself. Of several, it is the one of the same file name, in folders of the
-    same names; each takes the facts of one photo. A kill leaves the folder's photos, and the next call does the same
-    again.
+    same names; each takes the facts of one photo. So are those that only a killed run of the folder knows. A kill
+    leaves the folder's photos, and the next call does the same again.
 
     Raises:
         InputError: the folder's name is empty, or none.
+        IndexFileError: what a killed run has left is damaged.
     """
     if not isinstance(folder, str | Path):
         raise InputError(f"the folder to forget must be a path, not {folder!r}")
     above = _above(str(folder))
-    ids: list[str] = []
-    said: dict[str, dict[str, Said]] = {}  # content → absolute path → facts
-    for record, its in _records(shard):
-        if record.absolute_path.startswith(above):
-            ids.append(record.id)
-            if its:
-                said.setdefault(record.sha256, {})[record.absolute_path] = its
+    journal = FactsJournal(shard.path.parent, *map(Path, spellings(str(folder))))
+    ids, said = _said_below(shard, above, journal.left)
     if said:
         set_facts(shard, _of_copies(shard, above, said))
     for some in batches(ids, _BATCH):
         shard.delete(some)
     shard.flush()
+    journal.end()
     return len(ids)
 
 
@@ -63,6 +61,27 @@ def _above(folder: str) -> tuple[str, ...]:
     if not folder:  # a script's variable that is not set: not the folder one happens to be in
         raise InputError("the name of the folder to forget is empty; name a folder of photos")
     return tuple(f"{one}/".replace("//", "/") for one in spellings(folder))
+
+
+def _said_below(
+    shard: Shard, above: tuple[str, ...], before: Iterable[SaidBefore]
+) -> tuple[list[str], dict[str, dict[str, Said]]]:
+    """Ids of the photos below a folder, and content → absolute path → facts: of `before` those that no photo has."""
+    left: dict[str, list[SaidBefore]] = {}
+    for one in before:
+        left.setdefault(one.sha256, []).append(one)
+    ids: list[str] = []
+    said: dict[str, dict[str, Said]] = {}
+    for record, its in _records(shard):
+        if record.absolute_path.startswith(above):
+            ids.append(record.id)
+            if its:
+                said.setdefault(record.sha256, {})[record.absolute_path] = its
+        if of_content := left.get(record.sha256):
+            left[record.sha256] = [one for one in of_content if not one.said.items() <= its.items()]
+    for one in filter(lambda one: one.said, itertools.chain.from_iterable(left.values())):
+        said.setdefault(one.sha256, {}).setdefault(one.path, dict(one.said))
+    return ids, said
 
 
 def _of_copies(shard: Shard, above: tuple[str, ...], said: dict[str, dict[str, Said]]) -> dict[str, Said]:

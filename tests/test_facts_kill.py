@@ -60,6 +60,32 @@ def test_renumbered_photos_keep_their_facts_through_kills(
     assert sorted(one.name for one in path.iterdir()) == ["index.json", "shard"]
 
 
+@pytest.mark.parametrize("stored", range(5))
+def test_a_folder_that_a_killed_run_left_is_forgotten_but_not_its_facts(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path, monkeypatch: pytest.MonkeyPatch, stored: int
+) -> None:
+    """What it overwrote and did not store again is said of the copies, and nothing of it is left."""
+    monkeypatch.setattr(indexing, "STORE_BATCH", 1)
+    monkeypatch.setattr(indexing, "BATCH_SIZE", 1)
+    path, moved = tmp_path / "i", tmp_path / "moved"
+    with Index.open(path, tiny_clip) as index:
+        index.add_folder(numbered)
+        index.set_facts({str(numbered / f"{number}.jpg"): {"who": f"w{number}"} for number in range(1, 5)})
+    for number in range(4, 0, -1):
+        (numbered / f"{number}.jpg").rename(numbered / f"{number + 1}.jpg")
+    with Index.open(path, tiny_clip) as index, pytest.raises(KilledError):
+        index.add_folder(numbered, progress=killed_after(stored))
+    numbered.rename(moved)
+    with Index.open(path, tiny_clip) as index:
+        index.add_folder(moved)
+        index.forget(numbered)
+        assert [said(index, f"w{number}") for number in range(1, 5)] == [
+            ["2.jpg"], ["3.jpg"], ["4.jpg"], ["5.jpg"]
+        ]  # fmt: skip
+        assert len(index) == 4
+    assert sorted(one.name for one in path.iterdir()) == ["index.json", "shard"]
+
+
 def test_a_damaged_file_of_facts_under_way_is_named(
     tmp_path: Path, tiny_clip: LowClip, numbered: Path
 ) -> None:
