@@ -1,8 +1,6 @@
 """The `lowclip-train` command: parse, call the library, print."""
 
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -86,19 +84,11 @@ def run(config: Path, out: Path, max_steps: int | None) -> None:
     """Train as CONFIG (TOML) says; the same command resumes after a kill. Prints the checkpoint's folder."""
     from lowclip_train.config import load_config
     from lowclip_train.distributed import is_first_process
+    from lowclip_train.stop_request import StopRequest
     from lowclip_train.trainer import train
 
-    asked: list[int] = []
-
-    def leave_off(signal_number: int, frame: FrameType | None) -> None:
-        asked.append(signal_number)
-
-    def stop() -> bool:
-        """Before it is first asked, after a step, there is nothing to save, and SIGTERM ends the process at once."""
-        signal.signal(signal.SIGTERM, leave_off)
-        return bool(asked)
-
-    checkpoint = train(load_config(config), out, max_steps=max_steps, stop=stop)
+    with StopRequest() as stop:
+        checkpoint = train(load_config(config), out, max_steps=max_steps, stop=stop)
     if is_first_process() and checkpoint.is_dir():  # none is there before the first pass ended
         click.echo(str(checkpoint))
 

@@ -41,6 +41,7 @@ from lowclip_train.dataset import write_dataset
 from lowclip_train.prepare import read_tsv
 from lowclip_train.progress import say
 from lowclip_train.run_folder import share_cache
+from lowclip_train.stop_request import StopRequest
 from lowclip_train.trainer import train
 
 CONFIGS = {
@@ -76,11 +77,15 @@ def main(data: Path, work: Path, trains: bool) -> None:
     for name in CONFIGS:
         shutil.copyfile(str(files("lowclip_train") / "configs" / name), work / name)
     for name, run in CONFIGS.items():
-        if trains:
-            share_cache(work / "cache", work / run)
-            say(str(train(load_config(work / name), work / run)))
-        else:
+        if not trains:
             say(f"ready: lowclip-train run {work / name} --out {work / run}")
+            continue
+        share_cache(work / "cache", work / run)
+        with StopRequest() as stop:
+            checkpoint = train(load_config(work / name), work / run, stop=stop)
+        if stop.came:  # the second run starts from what the first one ends with
+            break
+        say(str(checkpoint))
 
 
 def unpack(data: Path, work: Path) -> None:

@@ -1,10 +1,15 @@
-"""What `shipped_recipe` lays out: a folder of weights exists whole or not at all."""
+"""What `shipped_recipe` lays out, a folder of weights whole or not at all, and how its runs are stopped."""
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from lowclip_runtime.errors import DatasetError
+from lowclip_train import shipped_recipe
 from lowclip_train.shipped_recipe import lay_out_text_encoder
 
 _WRITES = """
@@ -33,3 +38,31 @@ def test_an_encoder_cut_short_is_made_anew(tmp_path: Path) -> None:
     assert sorted(p.name for p in e5.iterdir()) == ["model.safetensors", "tokenizer.json"]
     program.write_text("raise SystemExit('it is there already')")
     lay_out_text_encoder(tmp_path / "data", tmp_path / "work")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no SIGTERM")
+@pytest.mark.parametrize(("told_in", "runs"), [("run", ["run"]), (None, ["run", "run-concepts"])])
+def test_no_run_follows_one_that_was_told_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_in: str | None, runs: list[str]
+) -> None:
+    for name in dir(shipped_recipe):
+        if name == "unpack" or name.startswith("lay_out_"):
+            monkeypatch.setattr(shipped_recipe, name, lambda *_: None)
+    before, ran = signal.getsignal(signal.SIGTERM), list[str]()
+
+    def train(config: object, folder: Path, stop: Callable[[], bool]) -> Path:
+        ran.append(folder.name)
+        assert (
+            signal.getsignal(signal.SIGTERM) == before and not stop()
+        )  # there is nothing to save before a step
+        if folder.name == told_in:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop()
+        return folder / "checkpoint"
+
+    monkeypatch.setattr(shipped_recipe, "train", train)
+    monkeypatch.setattr(
+        shipped_recipe, "load_config", lambda _: None
+    )  # the second one's starts from a checkpoint
+    result = CliRunner().invoke(shipped_recipe.main, [str(tmp_path), str(tmp_path / "work"), "--train"])
+    assert result.exit_code == 0 and ran == runs and signal.getsignal(signal.SIGTERM) == before
