@@ -62,18 +62,19 @@ def _held(folder: Path, processes: Processes) -> contextlib.AbstractContextManag
 
 def _take_steps(run: Run, progress: Progress, last: int, stop: Callable[[], bool]) -> None:
     report = _report(run, progress)
-    saved_at = time.monotonic()
+    saved_at, validated = time.monotonic(), False
     for step, rows in epoch_steps(run, progress.step, last):
         losses = train_step(run, step, rows)
         report.step(step + 1, losses)
         progress = replace(progress, step=step + 1, losses=report.losses)
         if (step + 1) % run.steps_per_epoch == 0:
-            progress = _end_epoch(run, progress, report)
+            progress, validated = _end_epoch(run, progress, report), True
         leaving = run.processes.any(stop()) or step + 1 == last or _out_of_patience(run, progress)
         if leaving or time.monotonic() - saved_at > run.config.schedule.save_every_s:
             if run.processes.is_first:
                 save_state(run.folder / "state", progress, run.fingerprint, run.state)
-                forget_parts(run.folder / _VALIDATION)
+                if validated:  # else a killed run's parts of the validation to come may be there
+                    forget_parts(run.folder / _VALIDATION)
             saved_at = time.monotonic()
         if leaving:
             break
