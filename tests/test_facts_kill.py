@@ -28,12 +28,18 @@ def killed_after(batches: int) -> Progress:
     return progress
 
 
-@pytest.mark.parametrize("stored", range(6))
-def test_renumbered_photos_keep_their_facts_through_kills(
-    tmp_path: Path, tiny_clip: LowClip, numbered: Path, monkeypatch: pytest.MonkeyPatch, stored: int
-) -> None:
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each photo is stored before the next one is looked up."""
     monkeypatch.setattr(indexing, "STORE_BATCH", 1)
     monkeypatch.setattr(indexing, "BATCH_SIZE", 1)
+
+
+@pytest.mark.usefixtures("one_by_one")
+@pytest.mark.parametrize("stored", range(6))
+def test_renumbered_photos_keep_their_facts_through_kills(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path, stored: int
+) -> None:
     picture((9, 9, 250)).save(numbered / "5.jpg")
     other = tmp_path / "other"
     other.mkdir()
@@ -60,13 +66,12 @@ def test_renumbered_photos_keep_their_facts_through_kills(
     assert sorted(one.name for one in path.iterdir()) == ["index.json", "shard"]
 
 
+@pytest.mark.usefixtures("one_by_one")
 @pytest.mark.parametrize("stored", range(5))
 def test_a_folder_that_a_killed_run_left_is_forgotten_but_not_its_facts(
-    tmp_path: Path, tiny_clip: LowClip, numbered: Path, monkeypatch: pytest.MonkeyPatch, stored: int
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path, stored: int
 ) -> None:
     """What it overwrote and did not store again is said of the copies, and nothing of it is left."""
-    monkeypatch.setattr(indexing, "STORE_BATCH", 1)
-    monkeypatch.setattr(indexing, "BATCH_SIZE", 1)
     path, moved = tmp_path / "i", tmp_path / "moved"
     with Index.open(path, tiny_clip) as index:
         index.add_folder(numbered)
