@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
-from lowclip_runtime.tab_separated import numbered_rows
+from lowclip_runtime.tab_separated import cell_problem, numbered_rows, refuse
 
 COLUMNS = ("image", "caption", "lang", "split", "caption_id")
 
@@ -23,16 +23,12 @@ class Pair:
     caption_id: str = ""
 
 
-def _refuse(problem: str) -> None:
-    raise DatasetError(problem)
-
-
 def read_pairs(
     path: str | Path,
     *,
     lang: str | None = None,
     split: str | None = None,
-    on_bad_row: Callable[[str], None] = _refuse,
+    on_bad_row: Callable[[str], None] = refuse,
 ) -> list[Pair]:
     """All rows of the file, or those of one language and one split.
 
@@ -51,17 +47,26 @@ def read_pairs(
 
 
 def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
-    """Write `pairs` so that `read_pairs` gives them back."""
+    """Write `pairs` so that `read_pairs` gives them back.
+
+    Raises:
+        DatasetError: a field holds what could not be read again; its image is named, and nothing is written.
+    """
     lines = ["\t".join(COLUMNS)]
     for p in pairs:
-        fields = (p.image, p.caption, p.lang, p.split, p.caption_id)
-        lines.append("\t".join(" ".join(field.split()) if field else "" for field in fields))
+        fields = [" ".join(f.split()) for f in (p.image, p.caption, p.lang, p.split, p.caption_id)]
+        for column, problem in zip(COLUMNS, map(cell_problem, fields), strict=True):
+            if problem:
+                raise DatasetError(
+                    f"a pair of the image {p.image[:60]!r}: its {column} {problem}; correct it"
+                )
+        lines.append("\t".join(fields))
     Path(path).write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def numbered_pairs(path: Path, on_bad_row: Callable[[str], None] = _refuse) -> Iterator[tuple[int, Pair]]:
+def numbered_pairs(path: Path, on_bad_row: Callable[[str], None] = refuse) -> Iterator[tuple[int, Pair]]:
     """Each row with its line number; as `read_pairs`."""
-    rows = numbered_rows(path, "pairs")
+    rows = numbered_rows(path, "pairs", on_bad_row)
     _, header = next(rows, (1, []))
     unknown = sorted(set(header) - set(COLUMNS))
     if unknown or not {"image", "caption"} <= set(header) or len(set(header)) != len(header):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.tab_separated import cell_problem
 from lowclip_runtime.text import TYPOGRAPHIC
 
 
@@ -30,14 +31,22 @@ class BadData:
 
 
 def text_problem(value: object) -> str:
-    """Why `value` cannot be written as text, to put behind its name; empty where it can."""
+    """Why `value` cannot be a field of a pairs.tsv, to put behind its name; empty where it can."""
     if not isinstance(value, str):
         return f"must be text, not {value!r}"
     try:
         value.encode()
     except UnicodeEncodeError:  # JSON can spell it: "\\ud800"
         return f"{value[:60]!r} holds half of a surrogate pair, which no UTF-8 file can"
-    return ""
+    return cell_problem(value)
+
+
+def are_fields(place: str, bad: BadData, *texts: str) -> bool:
+    """Can all these texts be written? The first that cannot is told with its place."""
+    problem = next(filter(None, map(text_problem, texts)), "")
+    if problem:
+        bad(f"{place}: {problem}")
+    return not problem
 
 
 def is_blank(text: str) -> bool:

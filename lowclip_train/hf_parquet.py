@@ -12,7 +12,7 @@ from typing import Any
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
-from lowclip_train.bad_data import REFUSE, BadData
+from lowclip_train.bad_data import REFUSE, BadData, are_fields
 from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
 from lowclip_train.split_names import split_named
 
@@ -64,12 +64,14 @@ def extract_parquet(
             found = [c for of_lang, column in captions for c in captions_of(row[column], of_lang)]
             place = f"{path}, row {number}"
             own = split_named(row.get("split"), f"{place}: split") or of_file
-            name = _extract_image(place, path.stem, number, row[image], written, bad) if found else None
             if not found:
                 bad(f"{place}: no caption in {', '.join(column for _, column in captions)}")
-            elif name:
-                first = written.number_captions(name, found)
-                pairs += pairs_of(name, found, own, first)
+            elif are_fields(
+                place, bad, own, *(text for lang_and_caption in found for text in lang_and_caption)
+            ):
+                name = _extract_image(place, path.stem, number, row[image], written, bad)
+                if name:
+                    pairs += pairs_of(name, found, own, written.number_captions(name, found))
     return pairs
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.folder import walk
 from lowclip_runtime.pairs import Pair, numbered_pairs
-from lowclip_train.bad_data import REFUSE, BadData, is_blank, text_problem
+from lowclip_train.bad_data import REFUSE, BadData, are_fields, is_blank, text_problem
 from lowclip_train.split_names import split_named
 
 _COCO_2014 = re.compile(r"COCO_[a-z]+2014_(?=\d+$)")
@@ -28,8 +28,8 @@ def read_flickr8k_tokens(path: Path, lang: str, split: str, bad: BadData = REFUS
         image, hash_sign, _ = key.rpartition("#")
         if not (tab and hash_sign and image) or is_blank(caption):
             bad(f"{path}, line {number}: expected 'image.jpg#0<TAB>caption', not {line[:60]!r}")
-            continue
-        pairs.append(Pair(image, caption.strip(), lang, split, key))
+        elif are_fields(f"{path}, line {number}", bad, key, caption.strip()):
+            pairs.append(Pair(image, caption.strip(), lang, split, key))
     return pairs
 
 
@@ -47,8 +47,8 @@ def read_flickr30k(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> 
         place, bar, caption = map(str.strip, rest.partition("|"))
         if not (image.strip() and bar and place) or is_blank(caption):
             bad(f"{path}, line {number}: expected 'image.jpg| 0| caption', not {line[:60]!r}")
-            continue
-        pairs.append(Pair(image.strip(), caption, lang, split, f"{image.strip()}#{place}"))
+        elif are_fields(f"{path}, line {number}", bad, f"{image.strip()}#{place}", caption):
+            pairs.append(Pair(image.strip(), caption, lang, split, f"{image.strip()}#{place}"))
     return pairs
 
 

@@ -150,6 +150,9 @@ def _captions(files: list[tuple[str, bytes]], lang: str) -> list[tuple[str, str]
     for text in (data.decode("utf-8-sig") for suffix, data in files if suffix == ".txt"):
         if " ".join(text.split()) not in known:  # a caption of the .json may have several lines
             described += [c for c in captions_of(text.splitlines(), lang) if c[1] not in known]
+    for problem in (text_problem(text) for lang_and_caption in described for text in lang_and_caption):
+        if problem:
+            raise ValueError(problem)
     return described
 
 
@@ -158,10 +161,6 @@ def _json_captions(data: bytes, lang: str) -> list[tuple[str, str]]:
         described = json.loads(data)
         if not isinstance(described, dict):
             raise ValueError(f"expected a JSON object, not {type(described).__name__}")
-        found = captions_of(next((described[n] for n in CAPTION_NAMES if n in described), None), lang)
+        return captions_of(next((described[n] for n in CAPTION_NAMES if n in described), None), lang)
     except RecursionError as error:
         raise ValueError("its JSON is nested too deeply") from error
-    for problem in (text_problem(text) for lang_and_caption in found for text in lang_and_caption):
-        if problem:
-            raise ValueError(problem)
-    return found

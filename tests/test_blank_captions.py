@@ -1,4 +1,6 @@
-"""What a caption of invisible characters is to every reader: none, named or left out like any other empty one."""
+"""What a caption of invisible characters is to every reader: none, named or left out like any other empty one. So is
+one that no pairs.tsv can hold.
+"""
 
 import json
 from pathlib import Path
@@ -64,6 +66,19 @@ def _source(format_name: str, folder: Path, caption: str) -> Path:
 def test_every_reader_names_or_leaves_out_such_a_caption(tmp_path: Path, format_name: str) -> None:
     source = _source(format_name, tmp_path / "in", _INVISIBLE)
     with pytest.raises(DatasetError, match="correct it or pass --skip-missing"):
+        make_dataset(format_name, source, tmp_path / "out")
+    made = make_dataset(format_name, source, tmp_path / "out", wanted=Wanted(skip_bad=True))
+    assert [p.caption for p in pairs_in(tmp_path / "out")] == ["it"] and len(made.left_out) == 1
+
+
+@pytest.mark.parametrize("caption", ["a \0 dog", "dog" * 50_000], ids=["NUL", "long"])
+@pytest.mark.parametrize("format_name", [one for one in FORMATS if one != "folder"])  # no name can be such
+def test_every_reader_names_or_leaves_out_what_no_pairs_file_can_hold(
+    tmp_path: Path, format_name: str, caption: str
+) -> None:
+    """Else the dataset is written, and nothing opens it."""
+    source = _source(format_name, tmp_path / "in", caption)
+    with pytest.raises(DatasetError, match=f"{source}.*(NUL|field|characters).*pass --skip-missing"):
         make_dataset(format_name, source, tmp_path / "out")
     made = make_dataset(format_name, source, tmp_path / "out", wanted=Wanted(skip_bad=True))
     assert [p.caption for p in pairs_in(tmp_path / "out")] == ["it"] and len(made.left_out) == 1

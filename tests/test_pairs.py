@@ -88,6 +88,25 @@ def test_a_bad_file_is_refused_by_line(tmp_path: Path, content: bytes, message: 
         read_pairs(path)
 
 
+def test_lines_that_cannot_be_rows_may_be_left_out_but_not_a_header(tmp_path: Path) -> None:
+    path, problems = tmp_path / "p.tsv", list[str]()
+    path.write_bytes(b"image\tcaption\na.jpg\ti\0t\nb.jpg\t" + b"x" * 140_000 + b"\nc.jpg\tit\n")
+    assert read_pairs(path, on_bad_row=problems.append) == [Pair("c.jpg", "it")]
+    assert [problem.partition(":")[0] for problem in problems] == [f"{path}, line 2", f"{path}, line 3"]
+    path.write_bytes(b"image\tcaption\0\na.jpg\tit\n")
+    with pytest.raises(DatasetError, match="line 1: it holds a NUL byte"):
+        read_pairs(path, on_bad_row=problems.append)
+
+
+@pytest.mark.parametrize("caption", ["i\0t", "x" * 131_073])
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, caption: str) -> None:
+    path = tmp_path / "p.tsv"
+    with pytest.raises(DatasetError, match=r"a pair of the image 'a\.jpg': its caption .*; correct it"):
+        write_pairs(path, [Pair("a.jpg", caption)])
+    write_pairs(path, [Pair("a.jpg", caption.replace("\0", "")[:131_072])])
+    assert len(read_pairs(path)) == 1
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"gone\.tsv"):
         read_pairs(tmp_path / "gone.tsv")
