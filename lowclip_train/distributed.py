@@ -1,8 +1,8 @@
 """Several processes that train one model, each on its share of every batch; alone, all of this does nothing.
 
-They are started by `accelerate launch` or `torchrun`. Every process draws the same batch, runs the encoders on its
-share, and takes the loss of the whole batch from the encoders' gathered outputs (`encoding.py`). So the loss is that of
-one process, and so is the sum of the encoders' gradients.
+They are started by `python -m accelerate.commands.launch` or `torchrun`. Every process draws the same batch, runs the
+encoders on its share, and takes the loss of the whole batch from the encoders' gathered outputs (`encoding.py`). So the
+loss is that of one process, and so is the sum of the encoders' gradients.
 """
 
 import contextlib

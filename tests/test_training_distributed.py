@@ -145,24 +145,25 @@ def test_a_run_of_two_processes_resumes_and_one_writes(tmp_path: Path) -> None:
     assert epochs == [0, 1, 2]
 
 
-def test_accelerate_launches_two(tmp_path: Path) -> None:
+def test_accelerate_launches_two_as_readme_has_it(tmp_path: Path) -> None:
     """Its launcher for several GPUs starts the processes; without GPUs they compute on CPUs."""
     tiny_config(tmp_path)
     cpu = _CONFIG.replace("epochs = 3", 'epochs = 1\ndevice = "cpu"')
     (tmp_path / "c.toml").write_text(cpu, "utf-8")
-    launch = [
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    quiet = ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command = ["-m", "lowclip_train", "run", str(tmp_path / "c.toml"), "--out", str(tmp_path / "run")]
+    ours = {
+        "python": sys.executable,
+        "4": "2",
+        "config.toml": str(tmp_path / "c.toml"),
+        "runs/mine": str(tmp_path / "run"),
+    }
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    (line,) = [line for line in readme.splitlines() if "--multi_gpu" in line]
+    launch, run, command = line.partition(" -m lowclip_train ")
+    machines = ["--num_machines", "1", "--main_process_port", "0"]
+    quiet = ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    arguments = [*launch.split(), *machines, *quiet, *run.split(), *command.split()]
     done = subprocess.run(
-        [sys.executable, *launch, *quiet, *command], capture_output=True, text=True, check=False
+        [ours.get(one, one) for one in arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "run" / "checkpoint")
