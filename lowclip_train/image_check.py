@@ -1,4 +1,5 @@
-"""Every image of a dataset is read once before training: is it there, can it be decoded, and what is its hash.
+"""Every image of a dataset is read once before training: is it there, can it be decoded, and what is its hash. When it
+is trained on, it must be the same file.
 
 Which file may stand in which split is `leaks.py`.
 """
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError, ImageError
+from lowclip_runtime.files import sha256_of
 from lowclip_runtime.pairs import Pair
 from lowclip_runtime.preprocess import decode
 from lowclip_runtime.spec import PreprocessSpec
@@ -55,6 +57,20 @@ def check_images(
     if not kept:
         raise DatasetError(f"none of the {len(checked)} images in {folder} can be used")
     return kept, hashes
+
+
+def check_unchanged(path: Path, sha256: str) -> None:
+    """Has the image still the hash that it was prepared with? By it leaks were looked for, and caches are known.
+
+    Raises:
+        DatasetError: it is another file now, or cannot be read.
+    """
+    try:
+        same = sha256_of(path) == sha256
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror}; run prepare again") from error
+    if not same:
+        raise DatasetError(f"{path} was changed after its dataset was prepared; run prepare again")
 
 
 def _refuse(

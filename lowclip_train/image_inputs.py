@@ -28,6 +28,7 @@ from lowclip_train.augment import identity, random_view
 from lowclip_train.captions import CaptionedImage
 from lowclip_train.config import Augment
 from lowclip_train.frozen_stages import frozen_features
+from lowclip_train.image_check import check_unchanged
 
 _BATCH = 32
 _KEEP_EVERY_S = 30.0  # of the cache being filled, which a large encoder does slowly
@@ -48,7 +49,10 @@ class ImageInputs(Protocol):
 
 
 class ViewMaker:
-    """Pixels of one list of images: plain, or in the random view of a given number."""
+    """Pixels of one list of images: plain, or in the random view of a given number.
+
+    The first view of an image also finds out whether it is the file that was prepared.
+    """
 
     def __init__(
         self, images: Sequence[CaptionedImage], spec: PreprocessSpec, augment: Augment, seed: int
@@ -58,15 +62,23 @@ class ViewMaker:
         self.spec = spec
         self.augment = augment
         self.seed = seed
+        self._checked: set[int] = set()  # rows
 
     def pixels(self, row: int, view: int) -> NDArray[np.uint8]:
-        """(size_px, size_px, 3) uint8; view 0 is the plain image."""
+        """(size_px, size_px, 3) uint8; view 0 is the plain image.
+
+        Raises:
+            DatasetError: the image cannot be read, or was changed after it was prepared.
+        """
         try:
             image = decode(self.paths[row], self.spec)
         except ImageError as error:
             raise DatasetError(
                 f"a training image cannot be read: {error}; remove it and run prepare again"
             ) from error
+        if row not in self._checked:
+            check_unchanged(self.paths[row], self.hashes[row])
+            self._checked.add(row)
         if view == 0:
             return resize(image, self.spec)
         digest = hashlib.sha256(f"{self.seed}/{self.paths[row].name}/{view}".encode()).digest()
@@ -126,10 +138,13 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
     path = folder / f"image-{_cache_key(views, frozen, view_count)}.npy"
     progress = path.with_suffix(".progress.json")
     done = int(json.loads(progress.read_text())["images"]) if progress.is_file() and path.is_file() else 0
-    count, sample = len(views.paths), frozen_features(frozen, views.pixel_values([0], [0]))
-    shape = (count, 1 + view_count, *sample.shape[1:])
-    mode = "r+" if done else "w+"
-    cache = np.lib.format.open_memmap(path, mode=mode, dtype=np.float16, shape=shape)
+    count = len(views.paths)
+    if done:
+        cache = np.lib.format.open_memmap(path, mode="r+")
+    else:
+        sample = frozen_features(frozen, views.pixel_values([0], [0]))
+        shape = (count, 1 + view_count, *sample.shape[1:])
+        cache = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     _reserve(path)
     kept_at = time.monotonic()
     for start in tqdm(range(done, count, _BATCH), "frozen stages", unit="batch", mininterval=5, disable=None):

@@ -16,6 +16,7 @@ from lowclip_train.array_cache import kept_in_parts
 from lowclip_train.captions import Caption, CaptionedImage
 from lowclip_train.dual_teacher import open_teacher, teacher_identity
 from lowclip_train.dual_teacher_config import DualTeacherConfig
+from lowclip_train.image_check import check_unchanged
 
 _PART = (
     256  # photos: a quarter of an hour's work of ViT-L/14 on two slow cores; as many captions are a minute's
@@ -29,7 +30,8 @@ class TeacherEmbeds:
         identity: what the teacher is, by content.
 
     Raises:
-        LowClipError: the teacher cannot be opened, a photo cannot be read, or the teacher could read no caption.
+        LowClipError: the teacher cannot be opened, a photo cannot be read or was changed, or the teacher could read no
+            caption.
     """
 
     def __init__(
@@ -124,6 +126,8 @@ class _Maker:
         """(images, E), unit norm, of photos by their hashes."""
 
         def embed(hashes: Sequence[str]) -> NDArray[np.float32]:
+            for sha256 in hashes:
+                check_unchanged(paths[sha256], sha256)
             try:
                 return self._opened[0].embed_images([paths[sha256] for sha256 in hashes])
             except ImageError as error:

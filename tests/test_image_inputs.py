@@ -14,12 +14,13 @@ from PIL import Image
 from tiny_training import tiny_config, write_pictures
 from torch import Tensor, nn
 
+from lowclip_runtime.errors import DatasetError
 from lowclip_train import image_inputs
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import read_dataset, write_dataset
 from lowclip_train.frozen_stages import frozen_features
 from lowclip_train.run import prepare_run
-from lowclip_train.trainer import epoch_steps
+from lowclip_train.trainer import epoch_steps, train
 
 
 def _clean(config: TrainConfig, folder: Path) -> torch.Tensor:
@@ -49,6 +50,35 @@ def test_a_changed_photo_of_the_same_name_is_not_read_from_the_cache(tmp_path: P
     after = _clean(config, tmp_path / "run")
     differs = [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
     assert differs == [True] + [False] * 7  # red is the first
+
+
+def _change_red(folder: Path) -> str:
+    """Another picture of the same name; what a run says of it."""
+    Image.new("RGB", (40, 30), (0, 255, 255)).save(folder / "pictures/red-train.png")
+    return r"pictures/red-train\.png was changed after its dataset was prepared; run prepare again"
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_photo_changed_since_it_was_prepared_is_named_in_a_fresh_run(tmp_path: Path, cached: bool) -> None:
+    """By its hash it was told apart from those that are held out, and by nothing else."""
+    config = _cached(tmp_path) if cached else replace(tiny_config(tmp_path), distillation=None)
+    with pytest.raises(DatasetError, match=_change_red(tmp_path)):
+        train(config, tmp_path / "run")
+
+
+def test_a_photo_changed_in_between_is_named_in_a_resumed_run(tmp_path: Path) -> None:
+    config = replace(tiny_config(tmp_path), distillation=None)
+    train(config, tmp_path / "run", max_steps=2)
+    with pytest.raises(DatasetError, match=_change_red(tmp_path)):
+        train(config, tmp_path / "run")
+
+
+def test_photos_whose_cache_is_whole_are_not_read_again(tmp_path: Path) -> None:
+    config = _cached(tmp_path)
+    before = _clean(config, tmp_path / "run")
+    for photo in (tmp_path / "pictures").iterdir():
+        photo.unlink()
+    assert torch.equal(_clean(config, tmp_path / "run"), before)
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no room is reserved there")

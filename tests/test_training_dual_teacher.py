@@ -149,6 +149,13 @@ def test_embeddings_are_computed_once_part_by_part(
         prepare_run(config_with_teacher(tmp_path, Path(moved)), tmp_path / "run")
 
 
+def test_a_photo_changed_since_it_was_prepared_is_named(tmp_path: Path, clip: Path) -> None:
+    config = config_with_teacher(tmp_path, clip)
+    shutil.copy(tmp_path / "pictures/blue-val.png", tmp_path / "pictures/red-train.png")
+    with pytest.raises(DatasetError, match=r"red-train\.png was changed after its dataset was prepared"):
+        prepare_run(config, tmp_path / "run")
+
+
 def test_a_photo_in_two_sources_is_embedded_once(tmp_path: Path, clip: Path) -> None:
     config = config_with_teacher(tmp_path, clip)
     pairs = [Pair("red-train.png", "a red picture", "en", "train", "x")]
