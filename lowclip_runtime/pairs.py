@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.tab_separated import cell_problem, numbered_rows, refuse
+from lowclip_runtime.text import TYPOGRAPHIC
 
 COLUMNS = ("image", "caption", "lang", "split", "caption_id")
 
@@ -21,6 +22,11 @@ class Pair:
     lang: str = ""
     split: str = ""
     caption_id: str = ""
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing is left of `text` once it is normalized, as of one that only has invisible characters."""
+    return not text.translate(TYPOGRAPHIC).strip()
 
 
 def read_pairs(
@@ -83,8 +89,10 @@ def numbered_pairs(path: Path, on_bad_row: Callable[[str], None] = refuse) -> It
         pair = Pair(**dict(zip(header, row, strict=True)))
         if not pair.image or not pair.caption.strip():
             on_bad_row(f"{path}, line {line}: image and caption must not be empty")
-            continue
-        yield line, pair
+        elif is_blank(pair.caption):
+            on_bad_row(f"{path}, line {line}: the caption has only invisible characters")
+        else:
+            yield line, pair
 
 
 def _wanted(lang: str | None, split: str | None, pairs: list[Pair]) -> str:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.tab_separated import cell_problem
-from lowclip_runtime.text import TYPOGRAPHIC
 
 
 @dataclass
@@ -47,11 +46,6 @@ def are_fields(place: str, bad: BadData, *texts: str) -> bool:
     if problem:
         bad(f"{place}: {problem}")
     return not problem
-
-
-def is_blank(text: str) -> bool:
-    """Whether nothing is left of `text` once it is normalized, as of one that only has invisible characters."""
-    return not text.translate(TYPOGRAPHIC).strip()
 
 
 REFUSE = BadData()  # never holds anything: it raises instead

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lowclip_runtime.pairs import Pair
-from lowclip_train.bad_data import is_blank
+from lowclip_runtime.pairs import Pair, is_blank
 
 CAPTION_NAMES = ("captions", "caption", "sentences", "text", "texts")
 # file systems take 255 and 4,096; the rest is left to the folder and to what is written aside

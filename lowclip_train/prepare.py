@@ -12,8 +12,8 @@ from typing import Any
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.folder import walk
-from lowclip_runtime.pairs import Pair, numbered_pairs
-from lowclip_train.bad_data import REFUSE, BadData, are_fields, is_blank, text_problem
+from lowclip_runtime.pairs import Pair, is_blank, numbered_pairs
+from lowclip_train.bad_data import REFUSE, BadData, are_fields, text_problem
 from lowclip_train.split_names import split_named
 
 _COCO_2014 = re.compile(r"COCO_[a-z]+2014_(?=\d+$)")
@@ -129,10 +129,7 @@ def _is_text(place: str, bad: BadData, **fields: object) -> bool:
 def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:
     """`pairs.tsv` as DESIGN §1 has it; `lang` and `split` fill columns that the file lacks."""
     pairs: list[Pair] = []
-    for line, p in numbered_pairs(path, bad):
-        if is_blank(p.caption):
-            bad(f"{path}, line {line}: the caption has only invisible characters")
-            continue
+    for _, p in numbered_pairs(path, bad):
         own = split_named(p.split, f"{path}: the split of {p.image}") or split
         pairs.append(Pair(p.image, p.caption, p.lang or lang, own, p.caption_id or f"{p.image}#{len(pairs)}"))
     return pairs

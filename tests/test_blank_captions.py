@@ -3,16 +3,19 @@ one that no pairs.tsv can hold.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny_images import jpeg, pairs_in, write_parquet, write_tar
+from tiny_training import tiny_config
 
 from lowclip_runtime.errors import DatasetError, TextError
+from lowclip_runtime.pairs import is_blank
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import normalize_text
-from lowclip_train.bad_data import is_blank
 from lowclip_train.make_dataset import FORMATS, Wanted, make_dataset
+from lowclip_train.run import prepare_run
 
 _INVISIBLE = "\u200b\ufeff \u00ad"
 
@@ -104,3 +107,15 @@ def test_bad_rows_of_pairs_are_refused_or_left_out(tmp_path: Path) -> None:
     source.write_text("image\tcaption\n", "utf-8")
     with pytest.raises(DatasetError, match=f"{source} holds no caption that can be used"):
         make_dataset("tsv", source, tmp_path / "empty")
+
+
+def test_a_parallel_file_with_such_a_caption_is_refused_with_its_line(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path)
+    assert config.distillation
+    path = tmp_path / "parallel.tsv"
+    path.write_text(f"image\tcaption\tlang\nk\ta red\ten\nk\t{_INVISIBLE}\taz\n", "utf-8")
+    config = replace(config, distillation=replace(config.distillation, parallel=(str(path),)))
+    with pytest.raises(
+        DatasetError, match=r"parallel\.tsv, line 3: the caption has only invisible characters"
+    ):
+        prepare_run(config, tmp_path / "run")

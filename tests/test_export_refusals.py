@@ -123,6 +123,15 @@ def test_calibration_without_images(work: Path, tmp_path: Path, kind: str) -> No
     assert_refused(tmp_path, work / "checkpoint", reason, "--calibration", tmp_path / "given")
 
 
+@pytest.mark.parametrize("options", [("--calibration",), ("--quantize", "none", "--eval")])
+def test_a_caption_of_invisible_characters(work: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Named by its line, and before the towers take their minutes."""
+    (tmp_path / "given.tsv").write_text("image\tcaption\n000.png\tit\n001.png\t\u200b\n", "utf-8")
+    images = ("--eval-images" if "--eval" in options else "--images", work / "photos")
+    reason = "given.tsv, line 3: the caption has only invisible characters"
+    assert_refused(tmp_path, work / "checkpoint", reason, *options, tmp_path / "given.tsv", *images)
+
+
 def test_int8_without_calibration(work: Path, tmp_path: Path) -> None:
     assert_refused(tmp_path, work / "checkpoint", "--calibration")
 

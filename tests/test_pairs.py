@@ -70,6 +70,10 @@ def test_tabs_and_line_breaks_in_a_caption_become_spaces(tmp_path: Path) -> None
         (b"image\tcaption\na.jpg\n", "line 2: 2 columns expected, 1 found"),
         (b"image\tcaption\na.jpg\tit\nb.jpg\tit\tx\n", "line 3: 2 columns expected, 3 found"),
         (b"image\tcaption\na.jpg\t \n", "line 2: image and caption must not be empty"),
+        (
+            "image\tcaption\na.jpg\t\u200b\n".encode(),
+            "line 2: the caption has only invisible characters",
+        ),
         (b"image\tcaption\n\tit\n", "line 2: image and caption must not be empty"),
         (b"image\tcaption\n", "none of its 0 rows"),
         (b"image\tcaption\na.jpg\t\xff\n", "tab-separated UTF-8"),
