@@ -12,13 +12,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lowclip_export.evaluation import existing_images
 from lowclip_export.onnx_edit import Feed
 from lowclip_runtime.errors import DatasetError, ImageError, InputError
-from lowclip_runtime.folder import FoundFile, walk
+from lowclip_runtime.folder import walk
 from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_runtime.preprocess import decode, normalize, resize
 from lowclip_runtime.spec import PreprocessSpec
 from lowclip_runtime.text import Tokenizer
+from lowclip_train.progress import say
 
 T = TypeVar("T")
 
@@ -68,25 +70,31 @@ def made_up_samples(spec: PreprocessSpec) -> Samples:
 
 
 def read_samples(source: Path, images: Path | None, spec: PreprocessSpec) -> tuple[Samples, Samples]:
-    """Samples for calibration and for parity, disjoint where there are enough.
+    """Samples for calibration and for parity, disjoint where there are enough; says which images are left out.
 
     Args:
         source: a folder of images, or a pairs.tsv; then the captions are samples too.
         images: the folder of the pairs' images; by default that of the file.
 
     Raises:
-        DatasetError: there is nothing to calibrate on.
+        DatasetError: there is nothing to calibrate on, or an image of the pairs is missing.
     """
     if source.is_dir():
-        paths, captions = [source / file.path for file in _walked(source)], list[str]()
+        paths, left_out = _walked(source)
+        captions: list[str] = []
     else:
         paths, captions = _of_pairs(source, images or source.parent)
-    pixels = _read_pixels(_shuffled(paths), spec, CALIBRATION_IMAGES + PARITY_IMAGES)
+        left_out = []
+    pixels, unread = _read_pixels(_shuffled(paths), spec, CALIBRATION_IMAGES + PARITY_IMAGES)
+    left_out += unread
     if not len(pixels):
+        first = f" (first: {left_out[0]})" if left_out else ""
         raise DatasetError(
-            f"{source} holds no image that can be read, so there is nothing to calibrate on; name a folder "
+            f"{source} holds no image that can be read{first}, so there is nothing to calibrate on; name a folder "
             "of photos, or a pairs.tsv and the folder of its images with --images"
         )
+    for problem in left_out:
+        say(f"left out: {problem}")
     texts = tuple(_shuffled(captions)[: CALIBRATION_TEXTS + PARITY_TEXTS])
     image_cut, text_cut = _parity_count(len(pixels), PARITY_IMAGES), _parity_count(len(texts), PARITY_TEXTS)
     calibration = Samples(pixels[image_cut:], texts[text_cut:], real=True)
@@ -95,32 +103,39 @@ def read_samples(source: Path, images: Path | None, spec: PreprocessSpec) -> tup
     )
 
 
-def _walked(folder: Path) -> Sequence[FoundFile]:
+def _walked(folder: Path) -> tuple[list[Path], list[str]]:
+    """Its images, and what is wrong with those that cannot be looked at."""
     try:
-        return walk(folder).files
+        listing = walk(folder)
     except InputError as error:
         raise DatasetError(str(error)) from error
+    problems = [f"{folder / path}: {reason}" for path, reason in listing.problems]
+    return [folder / file.path for file in listing.files], problems
 
 
 def _of_pairs(source: Path, images: Path) -> tuple[list[Path], list[str]]:
     """Images and captions of the train split, or of everything where the file has no such split."""
     pairs: Sequence[Pair] = read_pairs(source)
     pairs = [pair for pair in pairs if pair.split == "train"] or pairs
-    names = dict.fromkeys(pair.image for pair in pairs)
-    return [images / name for name in names], [pair.caption for pair in pairs]
+    paths = existing_images(pairs, images, "calibrate", "--images")
+    return paths, [pair.caption for pair in pairs]
 
 
-def _read_pixels(paths: Sequence[Path], spec: PreprocessSpec, wanted: int) -> NDArray[np.uint8]:
-    """The first `wanted` images that can be read; those that cannot are passed over."""
+def _read_pixels(
+    paths: Sequence[Path], spec: PreprocessSpec, wanted: int
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """The first `wanted` images that can be read, and what is wrong with those before them that cannot."""
     rows: list[NDArray[np.uint8]] = []
+    problems: list[str] = []
     for path in paths:
         if len(rows) == wanted:
             break
         try:
             rows.append(resize(decode(path, spec), spec))
-        except ImageError:
-            continue
-    return np.stack(rows) if rows else np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
+        except ImageError as error:
+            problems.append(str(error))
+    pixels = np.stack(rows) if rows else np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
+    return pixels, problems
 
 
 def _shuffled(items: Sequence[T]) -> list[T]:

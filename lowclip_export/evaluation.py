@@ -146,8 +146,13 @@ def retrieval_name(pairs: Path, split: str | None) -> str:
     return (folder.name or pairs.stem) + (f" {split}" if split else "")
 
 
-def existing_images(pairs: Sequence[Pair], images: Path) -> list[Path]:
+def existing_images(
+    pairs: Sequence[Pair], images: Path, to: str = "evaluate", option: str = "--eval-images"
+) -> list[Path]:
     """The files of the gallery, in its order.
+
+    Args:
+        to: what is done on them; option: which names their folder.
 
     Raises:
         DatasetError: an image is missing; names the first and how many.
@@ -156,8 +161,8 @@ def existing_images(pairs: Sequence[Pair], images: Path) -> list[Path]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DatasetError(
-            f"{len(missing)} of {len(paths)} images to evaluate on are missing, the first is {missing[0]}; "
-            "name their folder with --eval-images"
+            f"{len(missing)} of {len(paths)} images to {to} on are missing, the first is {missing[0]}; "
+            f"name their folder with {option}"
         )
     return paths
 

@@ -107,11 +107,11 @@ NO_IMAGES: dict[str, tuple[Spoil, str]] = {
     "other files": (lambda path: (path.mkdir(), (path / "a.txt").write_text("a")), "nothing to calibrate on"),
     "no real images": (
         lambda path: (path.mkdir(), (path / "a.jpg").write_text("a")),
-        "nothing to calibrate on",
+        "a.jpg: not an image in a format that can be read), so there is nothing to calibrate on",
     ),
     "pairs of missing images": (
         lambda path: path.write_text("image\tcaption\na.jpg\tit\n"),
-        "to calibrate on",
+        "1 of 1 images to calibrate on are missing, the first is",
     ),
 }
 
