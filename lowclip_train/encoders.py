@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.errors import ConfigError, first_line
 from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 
@@ -53,6 +53,28 @@ def pretrained_image_encoder(name: str, weights: str) -> nn.Module:
     if weights not in ("hub", "random"):
         _load_in_order(encoder, f"timm's {name!r}", Path(weights))
     return encoder
+
+
+@torch.no_grad()
+def check_image_size(encoder: nn.Module, name: str, size_px: int) -> None:
+    """Can timm's encoder `name` take images of this size? Many have positions of their own size only; it is asked.
+
+    Raises:
+        ConfigError: it cannot; its own size is named.
+    """
+    own = int(cast(Any, encoder).pretrained_cfg["input_size"][-1])
+    if size_px == own:
+        return
+    training = encoder.training
+    try:
+        encoder.eval()(torch.zeros(1, 3, size_px, size_px))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"preprocess.size_px is {size_px}, which the image encoder {name!r} cannot take "
+            f"({first_line(error).rstrip('.')}); set it to {own}, or name another encoder"
+        ) from error
+    finally:
+        encoder.train(training)
 
 
 def pretrained_classifier(name: str, weights: str) -> nn.Linear:

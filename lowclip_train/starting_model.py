@@ -18,6 +18,7 @@ from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import (
+    check_image_size,
     pretrained_image_encoder,
     pretrained_text_encoder,
     text_encoder_config,
@@ -51,12 +52,13 @@ def starting_model(config: TrainConfig, folder: Path) -> StartingModel:
     """An earlier run's model, or encoders with new projections, whose new `tokenizer.json` is written into `folder`.
 
     Raises:
-        ConfigError: an encoder or its weights cannot be had, the checkpoint is of another model, or texts may have
-            more tokens, or others, than the text encoder knows.
+        ConfigError: an encoder or its weights cannot be had, the checkpoint is of another model, images have a
+            size that the image encoder cannot take, or texts more tokens, or others, than the text encoder knows.
         CheckpointError: the checkpoint to start from is none, or damaged.
     """
     torch.manual_seed(config.schedule.seed)
     start = _of_checkpoint(config) if config.towers.checkpoint else _of_encoders(config, folder)
+    check_image_size(start.model.image_tower.encoder, config.towers.image_encoder, config.preprocess.size_px)
     if not config.towers.train_token_embeddings:
         cast(Any, start.model.text_tower.encoder).get_input_embeddings().weight.requires_grad_(False)
     return start

@@ -47,3 +47,22 @@ def test_positions_of_roberta_begin_behind_the_padding(tmp_path: Path) -> None:
     starting_model(_with_max_tokens(config, 38), tmp_path)
     with pytest.raises(ConfigError, match=r"text\.max_tokens must be at most 38"):
         starting_model(_with_max_tokens(config, 39), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "own", "other"), [("vit_tiny_patch16_224", 224, 256), ("test_vit", 160, 161)]
+)
+def test_a_size_that_the_image_encoder_cannot_take_is_refused(
+    tmp_path: Path, encoder: str, own: int, other: int
+) -> None:
+    config = tiny_config(tmp_path)
+    config = replace(config, towers=replace(config.towers, image_encoder=encoder))
+
+    def sized(size_px: int) -> TrainConfig:
+        return replace(config, preprocess=replace(config.preprocess, size_px=size_px))
+
+    starting_model(sized(own), tmp_path)
+    with pytest.raises(
+        ConfigError, match=rf"preprocess\.size_px is {other}, .*'{encoder}'.*; set it to {own}"
+    ):
+        starting_model(sized(other), tmp_path)
