@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from lowclip_runtime.errors import first_line
 from lowclip_runtime.files import whole_file
+from lowclip_train.progress import say
 
 _PART = 2048  # texts: half a minute's work of a small encoder on two slow cores
 _Item = TypeVar("_Item")
@@ -33,10 +35,14 @@ def kept_exactly(
     """As `kept`, without a loss of digits."""
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = folder / f"{name}-{digest[:16]}.npy"
-    if not path.is_file():
-        array = compute()
-        with whole_file(path) as work, work.open("wb") as file:
-            np.save(file, array)
+    if path.is_file():
+        try:
+            return cast(NDArray[_Number], np.load(path))
+        except (ValueError, EOFError) as error:
+            say(f"{path} is damaged ({first_line(error)}) and computed anew")
+    array = compute()
+    with whole_file(path) as work, work.open("wb") as file:
+        np.save(file, array)
     return cast(NDArray[_Number], np.load(path))
 
 

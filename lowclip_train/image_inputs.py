@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lowclip_runtime.errors import DatasetError, ImageError
+from lowclip_runtime.errors import DatasetError, ImageError, first_line
 from lowclip_runtime.files import whole_file
 from lowclip_runtime.preprocess import decode, normalize, resize
 from lowclip_runtime.schema import to_dict
@@ -29,6 +29,7 @@ from lowclip_train.captions import CaptionedImage
 from lowclip_train.config import Augment
 from lowclip_train.frozen_stages import frozen_features
 from lowclip_train.image_check import check_unchanged
+from lowclip_train.progress import say
 
 _BATCH = 32
 _KEEP_EVERY_S = 30.0  # of the cache being filled, which a large encoder does slowly
@@ -137,11 +138,13 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"image-{_cache_key(views, frozen, view_count)}.npy"
     progress = path.with_suffix(".progress.json")
-    done = int(json.loads(progress.read_text())["images"]) if progress.is_file() and path.is_file() else 0
     count = len(views.paths)
-    if done:
-        cache = np.lib.format.open_memmap(path, mode="r+")
+    begun = _begun_cache(path, progress)
+    if begun:
+        cache, done = begun
     else:
+        done = 0
+        progress.unlink(missing_ok=True)  # of a cache that is gone
         sample = frozen_features(frozen, views.pixel_values([0], [0]))
         shape = (count, 1 + view_count, *sample.shape[1:])
         cache = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
@@ -160,6 +163,19 @@ def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Pa
                 work.write_text(json.dumps({"images": rows.stop}))
             kept_at = time.monotonic()
     return cache
+
+
+def _begun_cache(path: Path, progress: Path) -> tuple[np.memmap[Any, np.dtype[np.float16]], int] | None:
+    """The cache that an earlier run filled, and how many images it did; None where there is none, or it is damaged."""
+    if not (path.is_file() and progress.is_file()):
+        return None
+    try:
+        done = int(json.loads(progress.read_text("utf-8"))["images"])
+        np.load(path, mmap_mode="r")  # "r+" would fill a file that is too short up with zeros
+        return np.lib.format.open_memmap(path, mode="r+"), done
+    except (ValueError, KeyError, TypeError, EOFError) as error:
+        say(f"{path} is damaged ({first_line(error)}) and computed anew")
+        return None
 
 
 def _reserve(path: Path) -> None:

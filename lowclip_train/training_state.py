@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lowclip_runtime.errors import CheckpointError
+from lowclip_runtime.errors import CheckpointError, first_line
 from lowclip_runtime.files import mend, whole_folder
 from lowclip_train.ema import WeightAverage
 from lowclip_train.fingerprint import CONFIG, Fingerprint, changed
@@ -80,21 +80,31 @@ def load_state(parent: Path, fingerprint: Fingerprint, state: Resumable) -> Prog
     """Bring `state` back to the newest one saved; None where there is none. What a kill left half written goes.
 
     Raises:
-        CheckpointError: the state belongs to a run with another config, or something that it names was changed.
+        CheckpointError: the state belongs to a run with another config, something that it names was changed, or the
+            state is damaged.
     """
     for torn in parent.glob(".step-*"):  # the next state may be of another step, and would not find it
         mend(parent / torn.name.removeprefix(".").partition(".")[0])
     states = sorted(parent.glob("step-*"))
     if not states:
         return None
-    newest = states[-1]
-    described: dict[str, Any] = json.loads((newest / "state.json").read_text("utf-8"))
-    _check_same_run(parent.parent, changed(described.pop("fingerprint"), fingerprint))
+    try:
+        return _load(states[-1], fingerprint, state)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{states[-1]}: the state is damaged ({first_line(error)}); delete this folder, and the same command "
+            f"{'goes on from an older state' if len(states) > 1 else 'starts anew'}"
+        ) from error
+
+
+def _load(folder: Path, fingerprint: Fingerprint, state: Resumable) -> Progress:
+    described: dict[str, Any] = json.loads((folder / "state.json").read_text("utf-8"))
+    _check_same_run(folder.parent.parent, changed(described.pop("fingerprint"), fingerprint))
     state.scaler.load_state_dict(described.pop("scaler"))
-    _restore(state.parameters, load_file(newest / "model.safetensors"))
-    _restore_moments(state, load_file(newest / "optimizer.safetensors"))
+    _restore(state.parameters, load_file(folder / "model.safetensors"))
+    _restore_moments(state, load_file(folder / "optimizer.safetensors"))
     if state.ema:
-        _restore(state.ema.tensors, load_file(newest / "ema.safetensors"))
+        _restore(state.ema.tensors, load_file(folder / "ema.safetensors"))
     return Progress(**described)
 
 

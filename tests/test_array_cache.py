@@ -40,6 +40,15 @@ def test_an_array_is_computed_once_for_each_key(tmp_path: Path) -> None:
     assert kept(tmp_path, "b", ["weights", [1, 2]], compute)[0, 0] == 3
 
 
+def test_a_damaged_array_is_computed_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = kept(tmp_path, "a", ["weights"], lambda: np.arange(99, dtype=np.float32))
+    (path,) = tmp_path.glob("a-*.npy")
+    for damaged in (path.read_bytes()[:150], path.read_bytes()[:20], b""):
+        path.write_bytes(damaged)
+        found = kept(tmp_path, "a", ["weights"], lambda: np.arange(99, dtype=np.float32))
+        assert np.array_equal(found, whole) and f"{path} is damaged (" in capsys.readouterr().err
+
+
 def test_a_kill_costs_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(array_cache, "_PART", 2)
     encoded: list[list[int]] = []

@@ -81,6 +81,39 @@ def test_photos_whose_cache_is_whole_are_not_read_again(tmp_path: Path) -> None:
     assert torch.equal(_clean(config, tmp_path / "run"), before)
 
 
+@pytest.mark.parametrize("cut", ["image-*.npy", "image-*.progress.json"])
+def test_a_damaged_cache_is_computed_anew(
+    tmp_path: Path, cut: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a file that is too short the rest would be zeros."""
+    config = _cached(tmp_path)
+    before = _clean(config, tmp_path / "run")
+    for path in (tmp_path / "run/cache").glob(cut):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert torch.equal(_clean(config, tmp_path / "run"), before)
+    assert capsys.readouterr().err.count(".npy is damaged (") == 2  # of training and of validation
+
+
+def test_a_kill_while_a_lost_cache_is_filled_again_leaves_no_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _cached(tmp_path)
+    before = _clean(config, tmp_path / "run")
+    for path in (tmp_path / "run/cache").glob("image-*.npy"):
+        path.unlink()
+
+    def killed(frozen: nn.Module, pixel_values: Tensor) -> Tensor:
+        if len(pixel_values) > 1:  # the first tells the shape
+            raise KeyboardInterrupt
+        return frozen_features(frozen, pixel_values)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(image_inputs, "frozen_features", killed)
+        prepare_run(config, tmp_path / "run")
+    assert list((tmp_path / "run/cache").glob("image-*.npy"))
+    assert torch.equal(_clean(config, tmp_path / "run"), before)
+
+
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no room is reserved there")
 def test_a_full_disk_is_told_before_the_cache_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

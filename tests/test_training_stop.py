@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny_training import tiny_config
 
-from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.errors import CheckpointError, ConfigError
 from lowclip_runtime.files import hold, let_go
 from lowclip_train.trainer import train
 
@@ -76,3 +77,17 @@ def test_a_state_that_a_kill_tore_goes_when_the_run_goes_on(tmp_path: Path) -> N
     (torn / "model.safetensors").write_bytes(b"half")
     train(config, tmp_path / "run", max_steps=2)
     assert [path.name for path in (tmp_path / "run/state").iterdir()] == ["step-00000002"]
+
+
+@pytest.mark.parametrize("damage", ["model.safetensors", "optimizer.safetensors", "state.json", "everything"])
+def test_a_damaged_state_is_named_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    config = tiny_config(tmp_path)
+    train(config, tmp_path / "run", max_steps=1)
+    (state,) = (tmp_path / "run/state").iterdir()
+    for path in state.iterdir() if damage == "everything" else [state / damage]:
+        path.unlink() if damage == "everything" else path.write_bytes(path.read_bytes()[:50])
+    said = r"step-00000001: the state is damaged \(.*\); delete this folder, and the same command starts anew"
+    with pytest.raises(CheckpointError, match=said):
+        train(config, tmp_path / "run", max_steps=2)
+    shutil.rmtree(state)
+    train(config, tmp_path / "run", max_steps=2)
