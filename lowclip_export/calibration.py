@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lowclip_export.evaluation import existing_images
 from lowclip_export.onnx_edit import Feed
+from lowclip_export.recipe import Operators
 from lowclip_runtime.errors import DatasetError, ImageError, InputError
 from lowclip_runtime.folder import walk
 from lowclip_runtime.pairs import Pair, read_pairs
@@ -26,6 +27,10 @@ T = TypeVar("T")
 
 CALIBRATION_IMAGES, CALIBRATION_TEXTS = 192, 512
 PARITY_IMAGES, PARITY_TEXTS = 64, 128
+# MEASURED on multilingual-e5-small and 256 captions of Flickr8k, cosine to fp32, mean and least: every token scaled by
+# itself 0.9988 and 0.9982; scales measured on 1 caption 0.9966 and 0.9904, on 8 0.9993 and 0.9975, on 16 0.9994 and
+# 0.9982, on 256 0.9994 and 0.9990.
+FEWEST_TEXTS = 16
 _IMAGE_BATCH, _TEXT_BATCH = 8, 32
 _SENTENCES = (
     "qırmızı paltarlı qız", "dənizdə üzən it", "iki kişi dağa dırmaşır", "velosiped sürən oğlan uşağı",
@@ -47,6 +52,13 @@ class Samples:
     pixels: NDArray[np.uint8]
     texts: tuple[str, ...]
     real: bool
+
+    def calibrate_texts(self, operators: Operators) -> bool:
+        """Whether scales of a text tower are measured on the texts: few give worse ones than none.
+
+        Standard operators know no other scales, so these are measured on any.
+        """
+        return self.real and len(self.texts) >= (1 if operators == "standard" else FEWEST_TEXTS)
 
     def image_feeds(self, spec: PreprocessSpec, batch_size: int = _IMAGE_BATCH) -> Iterator[Feed]:
         """Batches of `pixel_values`."""

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from lowclip_export.auto import Drop
 from lowclip_export.bundle_writer import refuse_to_replace, write_bundle
-from lowclip_export.calibration import Samples, made_up_samples, read_samples
+from lowclip_export.calibration import FEWEST_TEXTS, Samples, made_up_samples, read_samples
 from lowclip_export.dims import with_first_dims
 from lowclip_export.evaluation import RetrievalTest, existing_images, retrieval_name
 from lowclip_export.quantize import text_recipes
@@ -141,9 +141,20 @@ def _samples(opened: Checkpoint, options: ExportOptions) -> tuple[Samples, Sampl
         return made_up_samples(spec), made_up_samples(spec)
     calibration, parity = read_samples(options.calibration, options.images, spec)
     if options.to_int8:  # refuses before the minutes of work, not after
-        text_recipes(calibrated=bool(calibration.texts), operators=options.operators)
+        text_recipes(calibrated=calibration.calibrate_texts(options.operators), operators=options.operators)
     say(f"calibration: {len(calibration.pixels)} images, {len(calibration.texts)} texts")
+    if options.to_int8 and len(calibration.texts) < FEWEST_TEXTS:
+        say(_few_texts(options.operators))
     return calibration, parity
+
+
+def _few_texts(operators: Operators) -> str:
+    if operators == "standard":
+        return f"  scales measured on fewer than {FEWEST_TEXTS} texts cost accuracy; calibrate with more captions"
+    return (
+        f"  fewer than {FEWEST_TEXTS} texts: each token of a text is scaled by itself instead, which takes longer; "
+        "calibrate with more captions"
+    )
 
 
 @contextlib.contextmanager

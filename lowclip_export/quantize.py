@@ -47,7 +47,7 @@ def image_recipes(model: onnx.ModelProto, operators: Operators = "onnxruntime") 
 
 
 def text_recipes(*, calibrated: bool, operators: Operators = "onnxruntime") -> list[Recipe]:
-    """As `image_recipes`; without texts to measure scales on, every token is scaled by itself.
+    """As `image_recipes`; without enough texts to measure scales on, every token is scaled by itself.
 
     Raises:
         ConfigError: standard operators know calibrated scales only, and there is nothing to calibrate on.

@@ -89,7 +89,7 @@ def float_text_tower(
     return FloatTower(
         optimized,
         stages,
-        lambda: text_recipes(calibrated=calibration.real and bool(calibration.texts), operators=operators),
+        lambda: text_recipes(calibrated=calibration.calibrate_texts(operators), operators=operators),
         lambda recipe: quantize_text(optimized, cast(MatMulRecipe, recipe), measured),
     )
 

@@ -150,7 +150,7 @@ def test_auto_eases_standard_operators(tmp_path: Path) -> None:
 
 def test_auto_exports_a_bundle_that_tells_what_it_tried(tmp_path: Path) -> None:
     checkpoint = write_tiny_checkpoint(tmp_path / "checkpoint")
-    pairs = write_noise_pairs(tmp_path / "photos", 12)
+    pairs = write_noise_pairs(tmp_path / "photos")
     options = ExportOptions(quantize="auto", calibration=pairs, eval_pairs=pairs, max_drop=100)
     manifest = export(checkpoint, tmp_path / "bundle", options)
     for tower, wanted in ((manifest.image_tower, 5), (manifest.text_tower, 4)):
