@@ -6,12 +6,14 @@ Nothing a shard names decides where on the disk something is written but below t
 
 import itertools
 import json
+import lzma
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.errors import DatasetError, first_line
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import REFUSE, BadData, text_problem
 from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
@@ -19,6 +21,7 @@ from lowclip_train.prepare import IMAGE_SUFFIXES
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAX_MEMBER_BYTES = 512 << 20  # no photo is larger; a header may claim anything
+_READ_BYTES = 1 << 20
 _SHOWN = 80  # characters of a key in an error
 _Member = tuple[str, str, bytes]  # key, suffix in small letters, content
 
@@ -98,15 +101,22 @@ def _members(shard: Path, bad: BadData) -> Iterator[_Member]:
                 yield member.name.removeprefix("./")[: -len(suffix)], suffix, file.read()
             if not _is_at_its_end(tar):
                 raise DatasetError(f"{shard}: the shard ends too early or is damaged; get it anew")
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DatasetError(f"{shard}: the shard cannot be read ({error}); get it anew") from error
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
+        reason = first_line(error).rstrip(":")  # the module goes on with each kind of file that it is not
+        raise DatasetError(f"{shard}: the shard cannot be read ({reason}); get it anew") from error
 
 
 def _is_at_its_end(tar: tarfile.TarFile) -> bool:
-    """Whether members end at a block of zeros; the module takes a file that is cut off between them for whole."""
+    """Whether members end at a block of zeros; the module takes a file that is cut off between them for whole.
+
+    What follows is read too: the checksum of a compressed one is only looked at once its end is reached.
+    """
     assert tar.fileobj is not None, "it is open"
     tar.fileobj.seek(tar.offset)
-    return tar.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+    ended = tar.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+    while tar.fileobj.read(_READ_BYTES):
+        pass
+    return ended
 
 
 def _is_wanted(suffix: str) -> bool:

@@ -1,11 +1,15 @@
 """What shards and parquet files of somebody else's may hold: names, texts and JSON that cannot be written or read."""
 
+import bz2
+import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_images import pairs_in, png, write_tar
+from tiny_images import jpeg, pairs_in, png, write_tar
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_train.extract import is_safe_name
@@ -87,3 +91,20 @@ def test_parquet_text_that_is_no_utf8_is_one_sentence(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image": [png(1)], "caption": captions}), tmp_path / "p.parquet")
     with pytest.raises(DatasetError, match=r"p\.parquet: the file is damaged \(.*utf-8"):
         make_dataset("parquet", tmp_path / "p.parquet", tmp_path / "out")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
+@pytest.mark.parametrize("place", ["the middle", "the checksum"])
+def test_a_compressed_shard_of_other_bytes_is_damaged(
+    tmp_path: Path, pack: Callable[[bytes], bytes], place: str
+) -> None:
+    """Its checksums tell, of which the last stands behind all members; a photo may be decoded all the same."""
+    members: dict[str, bytes | str] = {"a.jpg": jpeg(1), "a.txt": "a dog", "b.jpg": jpeg(2), "b.txt": "a cat"}
+    data = bytearray(pack(write_tar(tmp_path / "a.tar", members).read_bytes()))
+    where = len(data) // 2 if place == "the middle" else len(data) - 8
+    data[where] ^= 0x5A
+    shard = tmp_path / "s.tar.gz"  # what it is packed by is seen from its bytes
+    shard.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"s\.tar\.gz: the shard cannot be read \(.*\); get it anew"):
+        make_dataset("webdataset", shard, tmp_path / "out", wanted=Wanted(skip_bad=True))
+    assert not (tmp_path / "out").exists()
