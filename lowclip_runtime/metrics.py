@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# Scores of unit vectors that differ by less are equal: the products of equal rows differ by where in the matrix they
+# stand. MEASURED with 32 to 1,024 dims: by one float32 step at 1, at most.
+_TIE = np.float32(4 * np.finfo(np.float32).eps)
 _CHUNK = 1024  # queries scored at a time, so that memory stays flat for any number of them
 
 
@@ -110,10 +113,14 @@ def query_results(
 
 
 def relevant_ranks(scores: NDArray[np.float32], relevant: list[int]) -> NDArray[np.int64]:
-    """Ranks (R,) from 1 up of the relevant items, ascending; an irrelevant one of equal score goes before."""
+    """Ranks (R,) from 1 up of the relevant items, ascending; an irrelevant one of equal score goes before.
+
+    Args:
+        scores: (G,) dot products of unit vectors; a few of their last bits are rounding and make no difference.
+    """
     of_relevant = np.sort(scores[relevant])[::-1]  # (R,)
     irrelevant = np.sort(np.delete(scores, relevant))  # (G - R,)
-    ahead = len(irrelevant) - np.searchsorted(irrelevant, of_relevant, side="left")
+    ahead = len(irrelevant) - np.searchsorted(irrelevant, of_relevant - _TIE, side="left")
     return np.asarray(ahead + np.arange(1, len(of_relevant) + 1), np.int64)
 
 

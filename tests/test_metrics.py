@@ -34,6 +34,23 @@ def test_a_model_that_says_the_same_of_all_scores_as_low_as_can_be() -> None:
     assert result.mean_average_precision == pytest.approx(1 / 20)
 
 
+def test_every_item_that_is_there_twice_ties_wherever_it_stands() -> None:
+    """Of equal rows the BLAS rounds products by their place, here some of each count and length."""
+    random = np.random.default_rng(0)
+    for count in (7, 33, 47, 101, 485):
+        for dims in (96, 160, 1024):
+            base = random.normal(size=(count, dims)).astype(np.float32)
+            base /= np.linalg.norm(base, axis=1, keepdims=True)
+            result = retrieval_metrics(base, np.concatenate([base, base]), [[i] for i in range(count)])
+            assert (result.recall_at_1, result.recall_at_5, result.median_rank) == (0, 1, 2), (count, dims)
+
+
+def test_a_score_that_is_higher_by_rounding_alone_ties_and_by_more_does_not() -> None:
+    step = float(np.finfo(np.float32).eps)
+    for more, rank in ((step, 2), (-step, 2), (9 * step, 2), (-9 * step, 1)):  # of the irrelevant one
+        np.testing.assert_array_equal(relevant_ranks(scores_of(0.5, 0.5 + more), [0]), [rank])
+
+
 def test_average_precision_by_hand() -> None:
     assert average_precision(np.array([1])) == 1
     assert average_precision(np.array([4])) == 0.25
