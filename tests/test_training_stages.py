@@ -130,6 +130,20 @@ def test_lower_layers_learn_slower() -> None:
     assert set(layer_scales(bert, 1.0).values()) == {1.0}
 
 
+@pytest.mark.parametrize(
+    ("encoder", "kept"), [("test_vit", {"cls_token", "pos_embed"}), ("test_efficientnet", set[str]())]
+)
+def test_what_an_image_encoder_keeps_from_decay_does_not_decay(
+    tmp_path: Path, encoder: str, kept: set[str]
+) -> None:
+    config = tiny_config(tmp_path, weight_decay=0.01)
+    towers = replace(config.towers, image_encoder=encoder)
+    run = prepare_run(replace(config, towers=towers), tmp_path / "run")
+    decays = {id(p): group["weight_decay"] for group in run.optimizer.param_groups for p in group["params"]}
+    matrices = {n: p for n, p in run.model.image_tower.encoder.named_parameters() if p.ndim > 1}
+    assert {name for name, p in matrices.items() if not decays[id(p)]} == kept
+
+
 def test_layer_rates_reach_the_optimizer(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, layer_decay=0.5, warmup=0.9, learning_rate_text=1.0)
     run = prepare_run(config, tmp_path / "run")
