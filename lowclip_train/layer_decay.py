@@ -15,7 +15,7 @@ import_torchvision()
 from timm.models import group_parameters  # noqa: E402
 
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
-_EMBEDDINGS = re.compile(r"^(embeddings|embed_tokens|shared|wte|wpe)\.")
+_EMBEDDINGS = re.compile(r"^(embeddings|embeddings_project|embed_tokens|shared|wte|wpe)\.")
 
 
 def layer_scales(encoder: nn.Module, decay: float) -> dict[str, float]:

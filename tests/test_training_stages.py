@@ -130,6 +130,15 @@ def test_lower_layers_learn_slower() -> None:
     assert set(layer_scales(bert, 1.0).values()) == {1.0}
 
 
+def test_what_widens_the_embeddings_of_electra_learns_as_they_do() -> None:
+    electra, _ = build_text_encoder(
+        {"model_type": "electra", "vocab_size": 10, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 2,
+         "num_attention_heads": 2, "intermediate_size": 8}
+    )  # fmt: skip
+    scales = layer_scales(electra, 0.5)
+    assert scales["embeddings_project.weight"] == scales["embeddings.word_embeddings.weight"] == 0.125
+
+
 @pytest.mark.parametrize(
     ("encoder", "kept"), [("test_vit", {"cls_token", "pos_embed"}), ("test_efficientnet", set[str]())]
 )
