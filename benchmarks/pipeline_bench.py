@@ -21,7 +21,7 @@ from large_photos import write_large_photos
 from PIL import Image
 from result_file import row, write_result
 
-from lowclip_runtime import jpeg_eighth
+from lowclip_runtime import jpeg_scaled
 from lowclip_runtime.clip import BATCH_SIZE, LowClip
 from lowclip_runtime.index import Index
 from lowclip_runtime.preprocess import decode, normalize, resize
@@ -90,7 +90,7 @@ def _decode(clip: LowClip, paths: list[Path]) -> None:
 
 
 def _decode_by_pillow(clip: LowClip, paths: list[Path]) -> None:
-    with mock.patch.object(jpeg_eighth, "IS_COMPILED", False):
+    with mock.patch.object(jpeg_scaled, "IS_COMPILED", False):
         _decode(clip, paths)
 
 

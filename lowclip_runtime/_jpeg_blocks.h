@@ -1,24 +1,34 @@
-/* Blocks of 8x8 coefficients, and the one or four samples that each becomes. */
+/* Blocks of 8x8 coefficients, and the square of samples that each becomes. */
 #ifndef LOWCLIP_JPEG_BLOCKS_H
 #define LOWCLIP_JPEG_BLOCKS_H
 
 #include "_jpeg_huffman.h"
+#include "_jpeg_samples.h"
 
-enum { MAX_DEQUANTIZED = 2047 };
+enum { LEAST_DEQUANTIZED = -2048, MAX_DEQUANTIZED = 2047 };
+
+/* A coefficient's, by its place in zigzag order. */
+typedef struct {
+    uint16_t quantization, natural; /* its place in the block */
+} Place;
 
 typedef struct {
     int id, horizontal, vertical, quantization, dc_table, ac_table;
+    int side; /* of the square of samples that a block becomes: 1, 2 or 4 */
     int32_t dc;
 } Component;
 
 typedef struct {
     int width, height, restart_interval;
+    int scale; /* by which width and height are divided: 8 or 4 */
     int quantization_defined[4];
-    uint16_t quantization[4][BLOCK]; /* in zigzag order */
+    Place places[4][BLOCK];
     Huffman dc[4], ac[4];
+    Pair pairs[4][1 << READ_BITS];
     uint16_t skip[4][1 << SKIP_BITS]; /* coefficients << 8 | bits of the whole codes that these bits begin with */
     Component components[3];
     uint8_t *samples[3];  /* of one row of MCUs */
+    uint8_t *wide[2];     /* a row of chrominance in the width of luminance */
     int16_t block[BLOCK]; /* zeros between its uses */
 } Jpeg;
 
@@ -29,6 +39,24 @@ static const uint8_t natural_order[BLOCK] = {
 };
 
 static const int16_t no_coefficients[BLOCK] = {0};
+
+/* Returns how far the value is above the least that may be. */
+static INLINE uint32_t put(int32_t coefficient, const Place *place, int16_t *block)
+{
+    int32_t value = coefficient * place->quantization;
+    block[place->natural] = (int16_t)value;
+    return (uint32_t)(value - LEAST_DEQUANTIZED);
+}
+
+static INLINE int within(uint32_t values, int k)
+{
+    return values <= (uint32_t)(MAX_DEQUANTIZED - LEAST_DEQUANTIZED) ? k : 0;
+}
+
+static INLINE int scaled(int size, int scale)
+{
+    return (size + scale - 1) / scale;
+}
 
 /* Blocks */
 
@@ -92,113 +120,88 @@ static INLINE int skip_ac(Reader *reader, const Huffman *huffman, const uint16_t
 }
 
 /* Coefficients of a block, dequantized, into `block` in natural order; all others there are zero already.
- * Returns how far they reach, 1 where there are none, 0 for damaged ones. */
-static INLINE int read_ac(Reader *reader, const Huffman *huffman, const uint16_t *quantization, int16_t *block)
+ * Returns one more than the place of the last, 1 where there are none, 0 for damaged ones. */
+static INLINE int read_ac(Reader *reader, const Huffman *huffman, const Pair *pairs, const Place *places, int16_t *block)
 {
-    int k = 1, reach = 1;
-    while (k < BLOCK) {
-        int entry, size;
+    int k = 1, next, entry, i;
+    uint32_t values = 0; /* of each what it is above the least that may be, together */
+    for (;;) {
+        const Pair *pair = pairs;
+        need(reader, READS * READ_BITS);
+        for (i = 0; i < READS; i++) {
+            pair = &pairs[reader->bits >> (64 - READ_BITS)];
+            next = k + pair->first_step;
+            if (next > BLOCK) {
+                break;
+            }
+            values |= put(pair->first, &places[next - 1], block);
+            k = next;
+            next += pair->second_step;
+            if (next > BLOCK) { /* the block ends, or is full and these bits are the next one's */
+                int is_end = k < BLOCK && pair->second_step == READ_END;
+                take(reader, is_end ? pair->both : pair->length);
+                return is_end || k == BLOCK ? within(values, k) : 0;
+            }
+            values |= put(pair->second, &places[next - 1], block);
+            k = next;
+            take(reader, pair->both);
+        }
+        if (i == READS) {
+            continue;
+        }
+        if (k == BLOCK) {
+            return within(values, k);
+        }
+        if (pair->first_step == READ_END) {
+            take(reader, pair->length);
+            return within(values, k);
+        }
+        /* the code is long, or goes beyond the block */
         need(reader, 32);
         entry = code_at(huffman, (uint32_t)(reader->bits >> 48));
         if (!entry) {
             return 0;
         }
         take(reader, entry >> 8);
-        size = entry & 15;
-        k += (entry & 255) >> 4;
-        if (size) {
-            int32_t value;
-            if (k >= BLOCK) {
-                return 0;
-            }
-            value = take_number(reader, size) * quantization[k];
-            if (value > MAX_DEQUANTIZED || value < -MAX_DEQUANTIZED) {
-                return 0;
-            }
-            block[natural_order[k]] = (int16_t)value;
-            reach = k + 1;
-        } else if ((entry & 255) >> 4 != 15) {
-            return reach;
+        if ((entry & 15) == 0 && (entry & 255) >> 4 != 15) {
+            return within(values, k);
         }
-        k++;
+        k += ((entry & 255) >> 4) + 1;
+        if (k > BLOCK) {
+            return 0;
+        }
+        values |= put(take_number(reader, entry & 15), &places[k - 1], block);
     }
-    return k == BLOCK ? reach : 0;
 }
 
-/* Samples; the arithmetic is that of libjpeg's jidctred.c and jdcolor.c */
-
-static INLINE uint8_t clamp(int32_t value)
+/* One block of a component into the square of its samples. */
+static INLINE int read_block(Jpeg *jpeg, Reader *reader, Component *component, uint8_t *out, int stride)
 {
-    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-}
-
-static INLINE int32_t descale(int32_t value, int bits)
-{
-    return (value + ((int32_t)1 << (bits - 1))) >> bits;
-}
-
-static INLINE int32_t odd_part(int32_t first, int32_t third, int32_t fifth, int32_t seventh)
-{
-    return 29692 * first - 10426 * third + 6967 * fifth - 5906 * seventh;
-}
-
-/* Whether all are within what libjpeg clamps alike with SIMD and without. */
-static int inverse_dct_2x2(const int16_t *block, uint8_t *out, int stride)
-{
-    static const int columns[5] = {0, 1, 3, 5, 7};
-    int32_t rows[2][8];
-    int i, within = 1;
-    for (i = 0; i < 5; i++) {
-        const int16_t *column = block + columns[i];
-        int32_t even = column[0] * (1 << 15), odd = odd_part(column[8], column[24], column[40], column[56]);
-        rows[0][columns[i]] = descale(even + odd, 13);
-        rows[1][columns[i]] = descale(even - odd, 13);
-    }
-    for (i = 0; i < 2; i++) {
-        const int32_t *row = rows[i];
-        int32_t even = row[0] * (1 << 15), odd = odd_part(row[1], row[3], row[5], row[7]);
-        int32_t left = descale(even + odd, 20), right = descale(even - odd, 20);
-        within &= left >= -512 && left < 512 && right >= -512 && right < 512;
-        out[i * stride] = clamp(left + 128);
-        out[i * stride + 1] = clamp(right + 128);
-    }
-    return within;
-}
-
-static void to_rgb(int32_t y, int32_t cb, int32_t cr, uint8_t *out)
-{
-    cb -= 128;
-    cr -= 128;
-    out[0] = clamp(y + ((91881 * cr + 32768) >> 16));
-    out[1] = clamp(y + ((-22554 * cb - 46802 * cr + 32768) >> 16));
-    out[2] = clamp(y + ((116130 * cb + 32768) >> 16));
-}
-
-/* One block of a component into its samples: 1x1, or 2x2 where chrominance has a quarter of the blocks. */
-static INLINE int read_block(Jpeg *jpeg, Reader *reader, Component *component, uint8_t *out, int stride, int doubled)
-{
-    const uint16_t *quantization = jpeg->quantization[component->quantization];
+    const Place *places = jpeg->places[component->quantization];
+    const Huffman *ac = &jpeg->ac[component->ac_table];
     int32_t mean;
+    int reach;
     if (!read_dc(reader, component, &jpeg->dc[component->dc_table])) {
         return 0;
     }
-    mean = component->dc * quantization[0];
-    if (mean > MAX_DEQUANTIZED || mean < -MAX_DEQUANTIZED) {
+    mean = component->dc * places[0].quantization;
+    if (mean > MAX_DEQUANTIZED || mean < LEAST_DEQUANTIZED) {
         return 0;
     }
-    if (doubled) {
-        int reach = read_ac(reader, &jpeg->ac[component->ac_table], quantization, jpeg->block);
-        if (reach > 1) {
-            jpeg->block[0] = (int16_t)mean;
-            reach = inverse_dct_2x2(jpeg->block, out, stride) ? reach : 0;
-            memcpy(jpeg->block, no_coefficients, sizeof jpeg->block); /* memset was a loop */
-        } else {
-            out[0] = out[1] = out[stride] = out[stride + 1] = clamp(descale(mean, 3) + 128);
-        }
-        return reach;
+    if (component->side == 1) {
+        *out = clamp(descale(mean, 3) + 128);
+        return skip_ac(reader, ac, jpeg->skip[component->ac_table]);
     }
-    *out = clamp(descale(mean, 3) + 128);
-    return skip_ac(reader, &jpeg->ac[component->ac_table], jpeg->skip[component->ac_table]);
+    reach = read_ac(reader, ac, jpeg->pairs[component->ac_table], places, jpeg->block);
+    if (reach > 1) {
+        int fine;
+        jpeg->block[0] = (int16_t)mean;
+        fine = component->side == 2 ? inverse_dct_2x2(jpeg->block, out, stride) : inverse_dct_4x4(jpeg->block, out, stride);
+        memcpy(jpeg->block, no_coefficients, sizeof jpeg->block); /* memset was a loop */
+        return fine;
+    }
+    fill(out, component->side, stride, clamp(descale(mean, 3) + 128));
+    return reach;
 }
 
 #endif

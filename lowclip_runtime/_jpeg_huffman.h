@@ -1,4 +1,4 @@
-/* The bits of a scan, their Huffman codes, and the table by which several codes are passed over at once. */
+/* The bits of a scan, their Huffman codes, and the tables by which coefficients are read and passed over. */
 #ifndef LOWCLIP_JPEG_HUFFMAN_H
 #define LOWCLIP_JPEG_HUFFMAN_H
 
@@ -13,7 +13,10 @@
 #define NOT_INLINE
 #endif
 
-enum { LOOK_BITS = 9, SKIP_BITS = 13, BLOCK = 64 };
+enum { LOOK_BITS = 9, READ_BITS = 12, SKIP_BITS = 13, BLOCK = 64 };
+enum { READS = 4 };       /* at one filling of the bits */
+enum { READ_END = 128 };  /* as a step: the end of the block */
+enum { READ_LONG = 255 }; /* a code that is longer than READ_BITS, together with the bits that follow it */
 enum { SKIPS = 4 };            /* at one filling of the bits */
 enum { SKIP_END = 64 };        /* added to the coefficients of an entry that ends the block */
 enum { SKIP_LONG = 255 << 8 }; /* entry of a code longer than SKIP_BITS, together with the bits that follow it */
@@ -32,6 +35,13 @@ typedef struct {
     int32_t offset[17];            /* of the values, less the least code of that length */
     uint8_t values[256];
 } Huffman;
+
+/* The one or two coefficients that READ_BITS begin with. Where the second is not whole it is the first again. */
+typedef struct {
+    int16_t first, second;
+    uint8_t first_step, second_step; /* from the coefficient before to this one */
+    uint8_t length, both;            /* bits of the first, and of both */
+} Pair;
 
 /* Bits */
 
@@ -146,6 +156,44 @@ static int define_huffman(Huffman *huffman, const uint8_t counts[16], const uint
     }
     huffman->defined = 1;
     return 1;
+}
+
+/* The coefficient that these bits, the highest of 32, begin with: whether all of it is within `most` of them. */
+static int define_value(const Huffman *huffman, uint32_t bits, int most, uint8_t *length, uint8_t *step, int16_t *value)
+{
+    int entry = code_at(huffman, bits >> 16), size = entry & 15, run = (entry & 255) >> 4;
+    Reader rest = {0};
+    if (!entry || (entry >> 8) + size > most) {
+        return 0;
+    }
+    rest.bits = (uint64_t)bits << (entry >> 8) << 32;
+    *length = (uint8_t)((entry >> 8) + size);
+    *step = (uint8_t)(size == 0 && run != 15 ? READ_END : run + 1);
+    *value = (int16_t)take_number(&rest, size);
+    return 1;
+}
+
+static void define_pairs(Pair *pairs, const Huffman *huffman)
+{
+    uint32_t window;
+    for (window = 0; window < 1 << READ_BITS; window++) {
+        uint32_t bits = window << (32 - READ_BITS);
+        Pair *pair = &pairs[window];
+        uint8_t length = 0;
+        if (!define_value(huffman, bits, READ_BITS, &pair->length, &pair->first_step, &pair->first)) {
+            pair->first_step = READ_LONG;
+            continue;
+        }
+        pair->both = pair->length;
+        pair->second = pair->first;
+        if (pair->first_step != READ_END &&
+            define_value(huffman, bits << pair->length, READ_BITS - pair->length, &length, &pair->second_step, &pair->second)) {
+            pair->both = (uint8_t)(pair->length + length);
+            if (pair->second_step == READ_END) {
+                pair->second = pair->first;
+            }
+        }
+    }
 }
 
 static void define_skip(uint16_t *skip, const Huffman *huffman)

@@ -14,7 +14,8 @@ static int read_quantization(Jpeg *jpeg, const uint8_t *data, int length)
             return 0;
         }
         for (i = 0; i < BLOCK; i++) {
-            jpeg->quantization[table][i] =
+            jpeg->places[table][i].natural = natural_order[i];
+            jpeg->places[table][i].quantization =
                 wide ? (uint16_t)(data[1 + 2 * i] << 8 | data[2 + 2 * i]) : data[1 + i];
         }
         jpeg->quantization_defined[table] = 1;
@@ -90,11 +91,6 @@ static int read_scan_header(Jpeg *jpeg, const uint8_t *data, int length)
             !jpeg->dc[component->dc_table].defined || !jpeg->ac[component->ac_table].defined ||
             !jpeg->quantization_defined[component->quantization]) {
             return 0;
-        }
-    }
-    for (i = 0; i < 4; i++) {
-        if (jpeg->ac[i].defined) {
-            define_skip(jpeg->skip[i], &jpeg->ac[i]);
         }
     }
     return 1;

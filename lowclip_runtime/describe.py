@@ -29,11 +29,11 @@ def describe_bundle(folder: str | Path) -> dict[str, Any]:
 
 def describe_runtime() -> dict[str, Any]:
     """The installed onnxruntime wheels, what they offer (`warning`: they clash), and if our JPEG decoder is there."""
-    from lowclip_runtime import jpeg_eighth  # needs Pillow
+    from lowclip_runtime import jpeg_scaled  # needs Pillow
 
     installed = installed_distributions()
     told: dict[str, Any] = {"onnxruntime": installed, "providers": available_providers()}
-    told["fast_jpeg"] = jpeg_eighth.IS_COMPILED
+    told["fast_jpeg"] = jpeg_scaled.IS_COMPILED
     if len(installed) > 1:
         told["warning"] = (
             f"{' and '.join(installed)} overwrite each other's files; uninstall all of them and install one"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from lowclip_runtime import jpeg_eighth
+from lowclip_runtime import jpeg_scaled
 from lowclip_runtime.decode_cost import decode_bytes
 from lowclip_runtime.errors import ImageError
 from lowclip_runtime.memory import MemoryBudget
@@ -109,7 +109,7 @@ def decode(
             scaled = spec.decode_scale and opened.format in _JPEG_FORMATS
             drafted = opened.draft("RGB", _draft_size(full_size, spec)) if scaled else None
             with _memory_for(opened, full_size, budget):
-                pixels = jpeg_eighth.decoded(opened, full_size) if drafted else None
+                pixels = jpeg_scaled.decoded(opened, full_size) if drafted else None
                 orientation = _orientation(opened)
                 upright = _to_upright_rgb(pixels or opened, orientation)
             if drafted:
@@ -236,7 +236,7 @@ def _memory_for(
     """
     if budget is None:
         return nullcontext()
-    needed = decode_bytes(opened, full_size) + jpeg_eighth.file_bytes(opened, full_size)
+    needed = decode_bytes(opened, full_size) + jpeg_scaled.file_bytes(opened, full_size)
     if not budget.holds(needed):
         raise ImageError(
             f"the image has {full_size[0]}×{full_size[1]} pixels and decoding it takes {needed >> 20:,} MB, "

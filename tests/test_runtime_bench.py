@@ -51,12 +51,9 @@ def test_the_picture_shows_the_rows_with_peers(results: Path) -> None:
         )
 
 
-def test_large_photos_are_large_different_and_some_are_turned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(large_photos, "SIZE_PX", (400, 300))
+def test_large_photos_are_large_different_and_some_are_turned(tmp_path: Path) -> None:
     picture((9, 99, 200)).save(tmp_path / "small.png")
-    paths = large_photos.write_large_photos([tmp_path / "small.png"], tmp_path / "large", 5)
+    paths = large_photos.write_large_photos([tmp_path / "small.png"], tmp_path / "large", 5, (400, 300))
     assert len({path.read_bytes() for path in paths}) == 5
     with Image.open(paths[0]) as first, Image.open(paths[3]) as turned:
         assert first.size == (400, 300)

@@ -1,4 +1,4 @@
-"""JPEG decoded to an eighth by ourselves: to the bit as Pillow does it, and what we do not read is left to Pillow."""
+"""JPEG decoded to an eighth or a quarter by ourselves: as Pillow does it, to which we leave what we do not read."""
 
 import io
 import random
@@ -12,20 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowclip_runtime import jpeg_eighth
+from lowclip_runtime import jpeg_scaled
 from lowclip_runtime.preprocess import decode, resize
 from lowclip_runtime.spec import PreprocessSpec
 
 Table = tuple[list[int], list[int]]
 SPEC = PreprocessSpec(size_px=16, decode_scale=1.0)
 _SUBSAMPLING = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
-needs_compiled = pytest.mark.skipif(not jpeg_eighth.IS_COMPILED, reason="there was no C compiler")
+needs_compiled = pytest.mark.skipif(not jpeg_scaled.IS_COMPILED, reason="there was no C compiler")
 
 
 def test_it_is_compiled_where_there_are_a_compiler_and_pythons_headers() -> None:
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
     headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
-    assert jpeg_eighth.IS_COMPILED or not (shutil.which(compiler) and headers)
+    assert jpeg_scaled.IS_COMPILED or not (shutil.which(compiler) and headers)
 
 
 def pixels(kind: str, width: int, height: int) -> NDArray[np.uint8]:
@@ -44,38 +44,42 @@ def jpeg(image: NDArray[np.uint8] | Image.Image, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def by_pillow(data: bytes) -> bytes:
+def by_pillow(data: bytes, scale: int = 8) -> bytes:
     with Image.open(io.BytesIO(data)) as opened:
-        opened.draft("RGB", (max(1, opened.width // 8), max(1, opened.height // 8)))
+        opened.draft("RGB", (max(1, opened.width // scale), max(1, opened.height // scale)))
         return opened.tobytes()
 
 
-def by_us(data: bytes) -> bytes | None:
+def by_us(data: bytes, scale: int = 8) -> bytes | None:
     with Image.open(io.BytesIO(data)) as opened:
-        return jpeg_eighth.decode(data, *opened.size)
+        return jpeg_scaled.decode(data, *opened.size, scale)
 
 
 @needs_compiled
 @pytest.mark.parametrize("subsampling", _SUBSAMPLING)
 @pytest.mark.parametrize("quality", [10, 75, 88, 100])
 @pytest.mark.parametrize("kind", ["photo", "noise"])
-def test_as_pillow_decodes_it(kind: str, quality: int, subsampling: str) -> None:
+@pytest.mark.parametrize("scale", [8, 4])
+def test_as_pillow_decodes_it(scale: int, kind: str, quality: int, subsampling: str) -> None:
     for width, height in ((64, 64), (121, 90), (8, 17), (33, 200), (200, 9)):
         for options in ({}, {"optimize": True}, {"restart_marker_blocks": 3}, {"restart_marker_rows": 1}):
             image = pixels(kind, width, height)
             data = jpeg(image, quality=quality, subsampling=_SUBSAMPLING[subsampling], **options)
-            assert by_us(data) == by_pillow(data), (width, height, options)
+            is_narrow = scale == 4 and width <= 16 and subsampling == "4:2:2"
+            ours = by_us(data, scale)
+            assert ours == (None if is_narrow else by_pillow(data, scale)), (width, height, options)
 
 
 @needs_compiled
-def test_brightest_and_darkest_values() -> None:
+@pytest.mark.parametrize("scale", [8, 4])
+def test_brightest_and_darkest_values(scale: int) -> None:
     """Large coefficients: left to Pillow or the same, and most of them are the same."""
     same = 0
     for quality in range(5, 100, 5):
         for subsampling in _SUBSAMPLING.values():
             data = jpeg(pixels("corners", 80, 56), quality=quality, subsampling=subsampling)
-            ours = by_us(data)
-            assert ours in (None, by_pillow(data))
+            ours = by_us(data, scale)
+            assert ours in (None, by_pillow(data, scale))
             same += ours is not None
     assert same > 40
 
@@ -88,10 +92,12 @@ def test_chrominance_halved_in_height_alone() -> None:
     assert data[frame + 11] == 0x21
     data[frame + 5 : frame + 12] = bytes([0, 80, 0, 32, 3, data[frame + 10], 0x12])
     assert by_us(bytes(data)) == by_pillow(bytes(data)) is not None
+    assert by_us(bytes(data), 4) is None  # rows above and below count there
 
 
 @needs_compiled
-def test_damaged_files_are_left_to_pillow_or_read_as_by_it() -> None:
+@pytest.mark.parametrize("scale", [8, 4])
+def test_damaged_files_are_left_to_pillow_or_read_as_by_it(scale: int) -> None:
     """Pillow forgives some damage; what we read of a damaged file must be what it reads."""
     rng = random.Random(0)
     read = 0
@@ -111,22 +117,23 @@ def test_damaged_files_are_left_to_pillow_or_read_as_by_it() -> None:
             with Image.open(io.BytesIO(damaged)) as opened:
                 if opened.mode != "RGB":
                     continue
-            ours = by_us(damaged)
+            ours = by_us(damaged, scale)
         except OSError:
             continue  # not a JPEG any more
         if ours is not None:
-            assert ours == by_pillow(damaged), number
+            assert ours == by_pillow(damaged, scale), number
             read += 1
     assert read > 20
 
 
 @needs_compiled
+@pytest.mark.parametrize("scale", [8, 4])
 @pytest.mark.parametrize("cut", [0.3, 0.9, 0.999])
-def test_truncated_is_left_to_pillow(cut: float) -> None:
+def test_truncated_is_left_to_pillow(cut: float, scale: int) -> None:
     data = jpeg(pixels("photo", 90, 70))
-    assert by_us(data) is not None
-    assert jpeg_eighth.decode(data[: int(len(data) * cut)], 90, 70) is None
-    assert jpeg_eighth.decode(data[:-2], 90, 70) is None  # without its end marker
+    assert by_us(data, scale) is not None
+    assert jpeg_scaled.decode(data[: int(len(data) * cut)], 90, 70, scale) is None
+    assert jpeg_scaled.decode(data[:-2], 90, 70, scale) is None  # without its end marker
 
 
 # Huffman tables: how many codes of one bit, of two, and their values
@@ -177,13 +184,14 @@ def test_tables_and_sizes_that_libjpeg_refuses() -> None:
 
 
 @needs_compiled
-def test_values_far_beyond_white_are_left_to_pillow() -> None:
+@pytest.mark.parametrize("scale", [8, 4])
+def test_values_far_beyond_white_are_left_to_pillow(scale: int) -> None:
     """libjpeg clamps them with SIMD and lets them wrap around without."""
     greatest, end = "01" + "1" * 11, "00"
     for times, is_read in ((1, True), (4, False)):
         chrominance = "0" + greatest * times + end + "0" + end
         data = by_hand(16, 16, ("0" + end) * 4 + chrominance, sampling=0x22, ac=NOUGHT_AND_ELEVEN)
-        assert by_us(data) == (by_pillow(data) if is_read else None)
+        assert by_us(data, scale) == (by_pillow(data, scale) if is_read else None)
 
 
 @needs_compiled
@@ -193,7 +201,7 @@ def test_the_smallest_pictures_are_as_they_were(monkeypatch: pytest.MonkeyPatch)
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = bytes([0, 1, 0, 1])
     with_it = decode(bytes(data), SPEC).tobytes()
-    monkeypatch.setattr(jpeg_eighth, "IS_COMPILED", False)
+    monkeypatch.setattr(jpeg_scaled, "IS_COMPILED", False)
     assert decode(bytes(data), SPEC).tobytes() == with_it
 
 
@@ -210,7 +218,8 @@ def test_a_file_object_may_seek_without_saying_where_to() -> None:
 @needs_compiled
 def test_what_follows_the_picture_is_not_looked_at() -> None:
     data = jpeg(pixels("photo", 90, 70))
-    assert by_us(data + b"\xff\xd8 the second picture of an MPO") == by_us(data)
+    for scale in (8, 4):
+        assert by_us(data + b"\xff\xd8 the second picture of an MPO", scale) == by_us(data, scale)
 
 
 @needs_compiled
@@ -223,9 +232,14 @@ def test_other_kinds_are_left_to_pillow() -> None:
         "RGB, by Adobe's marker or its names": jpeg(image, keep_rgb=True),
     }
     for name, data in others.items():
-        assert by_us(data) is None, name
-    assert jpeg_eighth.decode(b"", 64, 48) is jpeg_eighth.decode(b"\xff\xd8", 64, 48) is None
-    assert jpeg_eighth.decode(jpeg(image), 48, 64) is None  # the size that another marker gives
+        assert by_us(data) is by_us(data, 4) is None, name
+    for scale in (8, 4):
+        assert (
+            jpeg_scaled.decode(b"", 64, 48, scale) is jpeg_scaled.decode(b"\xff\xd8", 64, 48, scale) is None
+        )
+        assert jpeg_scaled.decode(jpeg(image), 48, 64, scale) is None  # the size that another marker gives
+    for scale in (0, 1, 2, 16, -4):
+        assert jpeg_scaled.decode(jpeg(image), 64, 48, scale) is None
 
 
 def turned(data_of: Image.Image, orientation: int) -> bytes:
@@ -235,35 +249,39 @@ def turned(data_of: Image.Image, orientation: int) -> bytes:
 
 
 @needs_compiled
+@pytest.mark.parametrize("scale", [8, 4])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_same_photo_with_and_without_it(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = turned(Image.fromarray(pixels("photo", 213, 140)), orientation)
-    calls: list[object] = []
+def test_the_same_photo_with_and_without_it(
+    orientation: int, scale: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (213, 140) if scale == 8 else (107, 70)
+    data = turned(Image.fromarray(pixels("photo", *size)), orientation)
+    calls: list[int] = []
 
-    def counted(data: bytes, width: int, height: int) -> bytes | None:
-        calls.append(data)
-        return compiled(data, width, height)
+    def counted(data: bytes, width: int, height: int, scale: int) -> bytes | None:
+        calls.append(scale)
+        return compiled(data, width, height, scale)
 
-    compiled = jpeg_eighth.decode
-    monkeypatch.setattr(jpeg_eighth, "decode", counted)
+    compiled = jpeg_scaled.decode
+    monkeypatch.setattr(jpeg_scaled, "decode", counted)
     fast = decode(data, SPEC)
-    monkeypatch.setattr(jpeg_eighth, "IS_COMPILED", False)
+    monkeypatch.setattr(jpeg_scaled, "IS_COMPILED", False)
     slow = decode(data, SPEC)
-    assert len(calls) == 1
+    assert calls == [scale]
     assert fast.size == slow.size == ((27, 18) if orientation < 5 else (18, 27))
     assert fast.tobytes() == slow.tobytes()
     assert np.array_equal(resize(fast, SPEC), resize(slow, SPEC))
 
 
 @needs_compiled
-def test_only_an_eighth_of_files_that_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(data: bytes, width: int, height: int) -> bytes | None:
+def test_only_a_quarter_or_less_of_files_that_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(data: bytes, width: int, height: int, scale: int) -> bytes | None:
         raise AssertionError
 
-    monkeypatch.setattr(jpeg_eighth, "decode", never)
-    image = pixels("photo", 120, 120)
-    assert decode(jpeg(image), SPEC).size == (30, 30)  # a quarter: an eighth is smaller than the spec's 16 px
-    monkeypatch.setattr(jpeg_eighth, "_LARGEST_BYTES", 100)
+    monkeypatch.setattr(jpeg_scaled, "decode", never)
+    image = pixels("photo", 60, 60)
+    assert decode(jpeg(image), SPEC).size == (30, 30)  # a half: a quarter is smaller than the spec's 16 px
+    monkeypatch.setattr(jpeg_scaled, "_LARGEST_BYTES", 100)
     assert decode(jpeg(pixels("photo", 160, 160)), SPEC).size == (20, 20)
 
 
@@ -274,5 +292,5 @@ def test_the_first_picture_of_several_in_one_file(monkeypatch: pytest.MonkeyPatc
     first.save(out, "MPO", save_all=True, append_images=[first.rotate(180)])
     fast = decode(out.getvalue(), SPEC)
     assert by_us(out.getvalue()) == fast.tobytes()
-    monkeypatch.setattr(jpeg_eighth, "IS_COMPILED", False)
+    monkeypatch.setattr(jpeg_scaled, "IS_COMPILED", False)
     assert decode(out.getvalue(), SPEC).tobytes() == fast.tobytes()
