@@ -202,6 +202,8 @@ def _orientation(image: Image.Image) -> int:
 
     `ImageOps.exif_transpose` also writes the EXIF anew, which some damaged one does not survive.
     """
+    if image.format == "TIFF":
+        image.load()  # which turns it, and takes the tag away
     try:
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # as above

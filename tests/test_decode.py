@@ -96,7 +96,7 @@ def test_animation_gives_its_first_frame() -> None:
     np.testing.assert_allclose(colour(decode(animation, SQUASH)), RED, atol=1)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_exif_orientation(orientation: int, kind: str) -> None:
     upright = np.zeros((48, 80, 3), np.uint8)
@@ -104,15 +104,19 @@ def test_exif_orientation(orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(as_stored(upright, orientation))
-    decoded = np.asarray(decode(encoded(stored, kind, exif=exif), SQUASH), np.int16)
-    assert decoded.shape == upright.shape
-    for y, x in (
-        (10, 15),
-        (10, 65),
-        (38, 15),
-        (38, 65),
-    ):  # the middle of each quarter, away from JPEG's edges
-        np.testing.assert_allclose(decoded[y, x], upright[y, x], atol=5)
+    data = encoded(stored, kind, exif=exif)
+    with Image.open(io.BytesIO(data)) as unread, Image.open(io.BytesIO(data)) as read:
+        read.load()
+        images = [decode(data, SQUASH), decode(unread, SQUASH), decode(read, SQUASH)]
+    for decoded in (np.asarray(image, np.int16) for image in images):
+        assert decoded.shape == upright.shape
+        for y, x in (
+            (10, 15),
+            (10, 65),
+            (38, 15),
+            (38, 65),
+        ):  # the middle of each quarter, away from JPEG's edges
+            np.testing.assert_allclose(decoded[y, x], upright[y, x], atol=5)
 
 
 def as_stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
