@@ -70,15 +70,18 @@ def gallery_root(folder: str | os.PathLike[str]) -> Path:
 def walk(root: Path) -> Listing:
     """Every photo below `root`, in order of path; hidden files and folders are left out.
 
-    Links are followed, and a folder reached a second time, by a link or a loop of links, is not walked again.
+    Links are followed, once all folders have been walked that need none, and a folder reached a second time, by a link
+    or a loop of links, is not walked again: so its photos have the names that they have without links.
     """
     listing = Listing()
     visited: set[tuple[int, int]] = set()
-    pending = [""]
-    while pending:
-        below = pending.pop()
-        folders = _list_folder(root, below, visited, listing)
+    pending, links = [""], list[str]()
+    while pending or links:
+        if not pending:
+            links.sort(reverse=True)
+        folders, linked = _list_folder(root, (pending or links).pop(), visited, listing)
         pending += sorted(folders, reverse=True)
+        links += linked
     listing.files.sort(key=lambda file: file.path)
     listing.problems.sort()
     return listing
@@ -113,12 +116,14 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _list_folder(root: Path, below: str, visited: set[tuple[int, int]], listing: Listing) -> list[str]:
-    """Put the photos of one folder into `listing` and return its subfolders, as paths below `root`."""
+def _list_folder(
+    root: Path, below: str, visited: set[tuple[int, int]], listing: Listing
+) -> tuple[list[str], list[str]]:
+    """Put the photos of one folder into `listing`; returns its subfolders and its links to folders, below `root`."""
     try:
         about = (root / below).stat()
         if (about.st_dev, about.st_ino) in visited:
-            return []
+            return [], []
         visited.add((about.st_dev, about.st_ino))
         with os.scandir(root / below) as opened:
             entries = [entry for entry in opened if not entry.name.startswith(".")]
@@ -126,15 +131,16 @@ def _list_folder(root: Path, below: str, visited: set[tuple[int, int]], listing:
         if not below:
             raise InputError(f"{root}: {os_reason(error)}; name a folder of photos") from error
         listing.problems.append((printable(below), os_reason(error)))
-        return []
-    folders = []
+        return [], []
+    folders: list[str] = []
+    links: list[str] = []
     for entry in entries:
         path = f"{below}/{entry.name}" if below else entry.name
         if _is_folder(entry):
-            folders.append(path)
+            (links if entry.is_symlink() else folders).append(path)
         elif Path(entry.name).suffix.lower() in PHOTO_SUFFIXES:
             _list_file(entry, path, listing)
-    return folders
+    return folders, links
 
 
 def _list_file(entry: os.DirEntry[str], path: str, listing: Listing) -> None:

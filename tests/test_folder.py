@@ -49,6 +49,14 @@ def test_loops_of_links_end_and_each_folder_is_walked_once(tmp_path: Path) -> No
     assert listing.problems == [("self.jpg", "a link that leads back to itself")]
 
 
+def test_a_folder_is_walked_by_its_own_name_and_not_by_that_of_a_link(tmp_path: Path) -> None:
+    put(tmp_path, "2024/a.jpg", "2024/trip/b.jpg", "elsewhere/c.jpg")
+    (tmp_path / "0").symlink_to("2024/trip")
+    (tmp_path / "2024" / "0").symlink_to("../elsewhere")
+    (tmp_path / "1").symlink_to("2024")
+    assert found(tmp_path) == ["2024/a.jpg", "2024/trip/b.jpg", "elsewhere/c.jpg"]
+
+
 def test_a_linked_folder_and_a_linked_photo_are_followed(tmp_path: Path) -> None:
     put(tmp_path, "elsewhere/1.jpg", "gallery/2.jpg")
     (tmp_path / "gallery" / "linked").symlink_to(tmp_path / "elsewhere")
