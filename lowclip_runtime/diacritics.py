@@ -14,6 +14,9 @@ AZERBAIJANI_LETTERS = re.compile("[əğışçöüƏĞİŞÇÖÜ]")
 _NO_DIACRITICS = str.maketrans("əğışçöüƏĞİŞÇÖÜ", "egiscouEGISCOU")
 _WORD = re.compile(r"[^\W\d_]+")
 _ALSO_AS_TYPED = "?"
+_DOTLESS = str.maketrans("Ii", "ıı")
+_FRONT_VOWELS = "eəiöü"
+_VOWELS = _FRONT_VOWELS + "aıou"
 _WORDS = Path(__file__).parent / "words"
 
 
@@ -38,6 +41,40 @@ def restore_diacritics(text: str) -> str:
     if len(lines.keys() - english) <= len(english - lines.keys()):
         return text
     return _WORD.sub(lambda match: lines.get(match[0], match[0]).rstrip(_ALSO_AS_TYPED), text)
+
+
+def dotted_capitals(text: str) -> str:
+    """`text` with İ for each I that stands for one: DƏNIZ, as software and foreign keyboards write it, → DƏNİZ.
+
+    The word's letters in the list decide, or else vowel harmony. `text` is left as it is where it holds İ, as whoever
+    wrote it tells the two apart, or no letter that only Azerbaijani has, as it may be English.
+    """
+    if "I" not in text or "İ" in text or not AZERBAIJANI_LETTERS.search(text):
+        return text
+    return _WORD.sub(lambda match: _dotted(match[0]) if "I" in match[0] else match[0], text)
+
+
+def _dotted(word: str) -> str:
+    small = word.translate(_DOTLESS).lower()
+    known = (_line_of("azerbaijani", without_diacritics(small)) or "").rstrip(_ALSO_AS_TYPED)
+    if known.translate(_DOTLESS) != small.translate(
+        _DOTLESS
+    ):  # not in the list, or other letters are meant there
+        known = _harmonious(small, [place for place, letter in enumerate(word) if letter == "I"])
+    return "".join(
+        "İ" if was == "I" and meant == "i" else was for was, meant in zip(word, known, strict=True)
+    )
+
+
+def _harmonious(word: str, places: list[int]) -> str:
+    """`word` with i for ı at those places where the vowel before it, or else the one after it, is a front one."""
+    letters = list(word)
+    for place in places:
+        before = [letter for letter in letters[:place] if letter in _VOWELS]
+        after = [letter for letter in letters[place + 1 :] if letter in _VOWELS and letter != "ı"]
+        if (before[-1:] or after[:1] or ["ı"])[0] in _FRONT_VOWELS:
+            letters[place] = "i"
+    return "".join(letters)
 
 
 @lru_cache(4096)

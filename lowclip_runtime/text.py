@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers.models import Unigram
 
-from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS, restore_diacritics
+from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS, dotted_capitals, restore_diacritics
 from lowclip_runtime.errors import ConfigError, TextError
 from lowclip_runtime.spec import TextSpec
 
@@ -25,7 +25,12 @@ TYPOGRAPHIC = str.maketrans(
         "“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"',
         "‘": "'", "’": "'", "‚": "'", "‛": "'", "ʼ": "'", "`": "'", "´": "'",
         "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "―": "-", "−": "-",
-        "…": "...", "\u00ad": None, "\u200b": None, "\u200c": None, "\u200d": None, "\ufeff": None,
+        "…": "...",
+        # letters that look like Azerbaijani ones, of Pan-Nigerian, Romanian and older Azerbaijani keyboards
+        "ǝ": "ə", "Ǝ": "Ə", "ș": "ş", "Ș": "Ş", "ǧ": "ğ", "Ǧ": "Ğ",
+        # what cannot be seen: hyphenation, joining, direction of writing, how an emoji is drawn
+        **dict.fromkeys(map(chr, (0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065),
+                                  *range(0x2066, 0x206A), 0xFE0E, 0xFE0F, 0xFEFF))),
     }
 )  # fmt: skip
 # What İ becomes where software lowers it by no language's rules, as Python and JavaScript do. All dots at once, so that
@@ -51,7 +56,7 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     `str.lower` alone turns İ into two code points and I into i, both wrong in Azerbaijani; so `azerbaijani`
     lowers İ → i, also where others have made those two of it, and I → ı where the text holds a letter that
     English does not have. `from_cyrillic` writes Cyrillic letters as the Latin ones of today's alphabet, and
-    `restore_diacritics` qirmizi as qırmızı.
+    `restore_diacritics` qirmizi as qırmızı and DƏNIZ as DƏNİZ.
 
     Raises:
         TextError: `text` is not a string, not valid Unicode, or empty once white space is removed.
@@ -69,7 +74,7 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     if not clean:
         raise TextError("the text is empty; write a word or a sentence to search for")
     if spec.lowercase == "azerbaijani":
-        clean = lower_azerbaijani(clean)
+        clean = lower_azerbaijani(dotted_capitals(clean) if spec.restore_diacritics else clean)
     latin = clean
     if spec.from_cyrillic:
         latin = unicodedata.normalize("NFC", clean.translate(_FROM_CYRILLIC))

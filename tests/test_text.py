@@ -98,6 +98,8 @@ def test_the_name_of_a_special_token_is_text(tokenizer: Tokenizer) -> None:
         ("“it” «pişik» „qız‟", '"it" "pişik" "qız"'),
         ("ana’nın ‘iti’", "ana'nın 'iti'"),
         ("it – pişik — qız…", "it - pişik - qız..."),
+        ("dǝniz, Ǝli, șəkil, daǧ", "dəniz, Əli, şəkil, dağ"),
+        ("\u200eit\u2069 \u2764\ufe0f", "it \u2764"),
         ("it\u00a0\t\n pişik\u3000qız ", "it pişik qız"),
         ("pi\u00adşik\u200b \ufeffit", "pişik it"),
     ],
