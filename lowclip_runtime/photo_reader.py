@@ -5,6 +5,8 @@ is `indexing.py`.
 """
 
 import hashlib
+import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,8 @@ from lowclip_runtime.stream import done_ahead
 
 # Photos read and waiting, 150 KB each: as many as let the threads read on while the tower runs a batch.
 AHEAD = 32
+# A larger file is read from the disk for its hash and once more for its pixels; a photo of 12 megapixels has 3 to 6 MB.
+_HELD_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,13 @@ def read_photos(
                 if not facts and not is_image(opened):  # gigabytes of HEIC need not be hashed each time
                     return ReadPhoto(file, reason=NO_IMAGE)
                 opened.seek(0)
-                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+                content = _held(opened)
+                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
                 twins = twins_of(file, sha256)
                 if twins:
                     return ReadPhoto(file, sha256, facts, twins=tuple(twins))
-                opened.seek(0)
-                pixels = clip.read_pixels(opened)
+                content.seek(0)
+                pixels = clip.read_pixels(content)
         except OSError as error:
             return ReadPhoto(file, reason=os_reason(error))
         if isinstance(pixels, ImageError):
@@ -64,3 +69,18 @@ def read_photos(
         return ReadPhoto(file, sha256, facts, pixels=pixels)
 
     return done_ahead(read, files, threads=clip.threads, ahead=AHEAD)
+
+
+class _Content(io.BytesIO):
+    """All of a file in memory, which errors name as they do the file."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def _held(opened: io.BufferedReader) -> io.BufferedReader | _Content:
+    """What is left of a file, read but once for hash and pixels, or the file itself where that would be too much."""
+    if os.fstat(opened.fileno()).st_size > _HELD_BYTES:
+        return opened
+    return _Content(opened.read(), opened.name)
