@@ -12,6 +12,7 @@ from typing import Any
 
 from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.files import whole_file
+from lowclip_runtime.folder import os_reason
 
 _NAME = "facts-under-way.json"
 
@@ -72,10 +73,20 @@ def _write(file: Path, photos: Iterable[SaidBefore]) -> None:
 
 def _read(file: Path) -> list[SaidBefore]:
     try:
-        return [SaidBefore(**one) for one in json.loads(file.read_text("utf-8"))]
+        return [_checked(SaidBefore(**one)) for one in json.loads(file.read_text("utf-8"))]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:  # which says nothing about what it holds
+        raise IndexFileError(
+            f"{file} cannot be read: {os_reason(error)}; mend that and try again, it holds facts of photos"
+        ) from error
+    except (ValueError, TypeError) as error:
         raise IndexFileError(
             f"{file} is damaged ({error}); delete it, and give the facts of photos that were moved again with --facts"
         ) from error
+
+
+def _checked(one: SaidBefore) -> SaidBefore:
+    if not (isinstance(one.path, str) and isinstance(one.sha256, str) and isinstance(one.said, Mapping)):
+        raise ValueError(f"{one} is not what is said of a photo")
+    return one

@@ -1,6 +1,7 @@
 """Takes a whole folder out of an index, once what its users said of the photos is said of their copies elsewhere."""
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,8 +31,9 @@ def remove_folder(shard: Shard, folder: str | Path) -> int:
     """
     if not isinstance(folder, str | Path):
         raise InputError(f"the folder to forget must be a path, not {folder!r}")
-    above = _above(str(folder))
-    journal = FactsJournal(shard.path.parent, *map(Path, spellings(str(folder))))
+    names = _names(shard, str(folder))
+    above = _above(names)
+    journal = FactsJournal(shard.path.parent, *map(Path, names))
     ids, said = _said_below(shard, above, journal.left)
     if said:
         set_facts(shard, _of_copies(shard, above, said))
@@ -42,25 +44,47 @@ def remove_folder(shard: Shard, folder: str | Path) -> int:
     return len(ids)
 
 
-def check_forgotten(folders: Iterable[str], gallery: Path) -> None:
+def check_forgotten(folders: Iterable[str], gallery: Path, shard: Shard | None = None) -> None:
     """Refuse to forget what holds a gallery that is indexed at the same time, as its photos would go, too.
+
+    Args:
+        shard: of the index, to know what a link is called there; without one, links are left alone.
 
     Raises:
         InputError: naming the folder, or its name is empty.
     """
     for folder in folders:
-        if f"{gallery}/".startswith(_above(folder)):
+        if f"{gallery}/".startswith(_above(_names(shard, folder))):
             raise InputError(
                 f"to forget {folder} would take the photos of {gallery} out again; index {folder} instead, which "
                 "also finds what was moved below it"
             )
 
 
-def _above(folder: str) -> tuple[str, ...]:
-    """What the paths of all photos below a folder begin with, one way or another."""
+def _names(shard: Shard | None, folder: str) -> list[str]:
+    """What an index may know a folder by.
+
+    A gallery is indexed by what its link leads to. But where a link stands in the place that a gallery was moved
+    from, what lies below the link's own name is meant.
+
+    Raises:
+        InputError: the name is empty.
+    """
     if not folder:  # a script's variable that is not set: not the folder one happens to be in
         raise InputError("the name of the folder to forget is empty; name a folder of photos")
-    return tuple(f"{one}/".replace("//", "/") for one in spellings(folder))
+    names = spellings(folder)
+    place = os.path.abspath(folder)  # noqa: PTH100
+    if shard is None or "\0" in folder or not Path(place).is_symlink():
+        return names
+    above = _above(names)
+    if any(record.absolute_path.startswith(above) for record, _ in _records(shard)):
+        return names
+    return spellings(os.path.realpath(place))
+
+
+def _above(names: Iterable[str]) -> tuple[str, ...]:
+    """What the paths of all photos below a folder begin with, one way or another."""
+    return tuple(f"{one}/".replace("//", "/") for one in names)
 
 
 def _said_below(

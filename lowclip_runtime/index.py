@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, InputError
 from lowclip_runtime.files import bytes_on_disk
-from lowclip_runtime.forgetting import remove_folder
+from lowclip_runtime.folder import gallery_root
+from lowclip_runtime.forgetting import check_forgotten, remove_folder
 from lowclip_runtime.index_check import describe_index, verify_index
 from lowclip_runtime.index_manifest import (
     SHARD_NAME,
@@ -26,6 +27,7 @@ from lowclip_runtime.index_manifest import (
     check_same_bundle,
     check_same_choice,
     create_index,
+    index_folder,
     is_index,
     new_manifest,
     read_index_manifest,
@@ -92,7 +94,7 @@ class Index:
             IndexFileError: not an index, damaged, open in another process, made with another bundle, or
                 with another choice of `vectors` or `dims`.
         """
-        path = Path(path)
+        path = index_folder(path)
         check_vectors(vectors)
         check_dims(dims, clip.dims)
         if create and not is_index(path):
@@ -186,6 +188,10 @@ class Index:
         with `set_facts` are those of copies elsewhere in the index from then on. InputError: an empty name, or none.
         """
         return remove_folder(self._shard, folder)
+
+    def check_forgotten(self, folders: Iterable[str], gallery: str | Path) -> None:
+        """InputError where to forget one of the folders would take the photos of `gallery` out, too."""
+        check_forgotten(folders, gallery_root(gallery), self._shard)
 
     def compact(self) -> int:
         """Give the room of removed and replaced photos back to the disk, and say how many bytes that were.

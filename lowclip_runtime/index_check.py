@@ -7,7 +7,7 @@ import numpy as np
 
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, IndexFileError
-from lowclip_runtime.files import bytes_on_disk
+from lowclip_runtime.files import bytes_on_disk, sha256_of
 from lowclip_runtime.index_manifest import SHARD_NAME, check_same_bundle, read_index_manifest
 from lowclip_runtime.photo_record import PhotoRecord, record_id
 from lowclip_runtime.points import Point
@@ -135,6 +135,11 @@ def _cosine_now(path: Path, point: Point, record: PhotoRecord, clip: LowClip) ->
     assert point.embedding is not None
     cosine = float(truncated(again, point.embedding.size) @ point.embedding)
     if cosine < _LEAST_COSINE:
+        if sha256_of(record.absolute_path) != record.sha256:
+            raise IndexFileError(
+                f"{record.absolute_path} was changed, to the same size and time as before; touch it and run lowclip "
+                "index again"
+            )
         raise _damaged(path, f"{record.absolute_path} now has another embedding, cosine {cosine:.3f}")
     return [cosine]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lowclip_runtime.errors import ConfigError, IndexFileError
 from lowclip_runtime.files import aside, flush, flush_tree, mend
+from lowclip_runtime.folder import os_reason
 from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.shard import ENGINE, Shard, Vectors
 from lowclip_runtime.shard_errors import check_free_space
@@ -60,6 +61,17 @@ def new_manifest(bundle_id: str, bundle_name: str, vectors: Vectors, dims: int) 
     )
 
 
+def index_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder named so.
+
+    Raises:
+        IndexFileError: the name is empty.
+    """
+    if not os.fspath(path):  # a script's variable that is not set: not the folder one happens to be in
+        raise IndexFileError("the index's name is empty; name a folder, such as photos.index")
+    return Path(path)
+
+
 def is_index(path: str | Path) -> bool:
     """Whether `path` claims to be an index; it may still be damaged."""
     return (Path(path) / MANIFEST_NAME).is_file()
@@ -77,7 +89,11 @@ def read_index_manifest(path: str | Path) -> IndexManifest:
         raise IndexFileError(_not_an_index(path))
     try:
         data = json.loads(file.read_text("utf-8"))
-    except (ValueError, OSError) as error:
+    except OSError as error:  # which says nothing about what it holds
+        raise IndexFileError(
+            f"{file} cannot be read: {os_reason(error)}; mend that and try again, what is indexed is kept"
+        ) from error
+    except ValueError as error:
         raise IndexFileError(f"{file} cannot be read ({error}); {_rebuild(path)}") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:

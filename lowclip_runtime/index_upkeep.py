@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lowclip_runtime.errors import InputError
 from lowclip_runtime.folder import is_utf8
 from lowclip_runtime.photo_record import checked_facts, record_id
 from lowclip_runtime.shard import Shard
@@ -24,6 +25,8 @@ def set_facts(shard: Shard, facts: Mapping[str, Mapping[str, Any]]) -> int:
     Raises:
         InputError: a name or value that cannot be a fact.
     """
+    if not isinstance(facts, Mapping):
+        raise InputError(f"facts must be a mapping of photos to theirs, not {facts!r}")
     alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for path, given in facts.items():
         checked = checked_facts(given, path)

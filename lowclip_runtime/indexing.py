@@ -6,6 +6,7 @@ is flushed to the disk before it is acknowledged: a killed run loses at most the
 rerun goes on from there.
 """
 
+import shlex
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -280,5 +281,6 @@ def _refuse_without_photos(root: Path, listing: Listing) -> None:
     if not listing.files and not listing.problems:
         raise InputError(
             f"{root} holds no photos (.jpg, .png, .webp, …); name another folder. "
-            "The index is left as it is: delete it if its photos are really gone"
+            "The index is left as it is: if its photos are really gone, take them out with "
+            f"lowclip index --forget {shlex.quote(str(root))}"
         )

@@ -15,6 +15,11 @@ from lowclip_runtime.errors import IndexFileError
 # die of SIGBUS without a word, so we stop while a step still fits.
 _LEAST_FREE_BYTES = 64 << 20
 TO_DELETE_BYTES = 8 << 20  # deleting writes to the log of 1 MiB a file, and marks what is gone
+# what the engine says it was refused, and what to do about it
+_REFUSALS = {
+    "Too many open files": "this process may open no more files: close some, or allow more with ulimit -n",
+    "File too large": "this process may write no larger files: allow them with ulimit -f",
+}
 _FULL = "the disk of {index} is full; free some space and run the command again, what is indexed is kept"
 
 
@@ -70,6 +75,11 @@ def _sentence(index: Path, said: str) -> str:
         return _FULL.format(index=index)
     if "ermission denied" in said or "Read-only file system" in said:
         return f"{index} cannot be written, and searching needs that too; change its permissions or copy it"
+    for refusal, advice in _REFUSALS.items():
+        if refusal in said:
+            return f"{index} cannot be opened or written; {advice}. What is indexed is kept"
+    if "No such file" in said and not index.exists():
+        return f"{index} is not there; name an index that is, or make one with: lowclip index"
     first_line = said.strip().splitlines()[0] if said.strip() else "no reason given"
     return f"{index} is damaged ({first_line}); delete it and build it again with: lowclip index"
 

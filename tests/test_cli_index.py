@@ -108,7 +108,7 @@ def test_search_for_programs(path: Path, tiny_bundle: Path, gallery: Path) -> No
 
 
 def test_queries_on_standard_input_are_lines(path: Path, tiny_bundle: Path) -> None:
-    told = "\ufeffqırmızı\r\n\n  göy\u2028it \x85\n"
+    told = "\ufeffqırmızı\r\n\n\u200b\n  göy\u2028it \x85\n"
     result = lowclip("search", "-", "--json", "-k", 1, "--index", path, "--bundle", tiny_bundle, stdin=told)
     queries = [json.loads(line)["query"] for line in result.stdout.split("\n") if line]
     assert queries == ["qırmızı", "göy\u2028it"]

@@ -109,6 +109,8 @@ def index(
     facts = read_facts(facts_file, gallery) if facts_file is not None and gallery is not None else {}
     clip = LowClip.open(bundle, provider, towers=("image",))
     with Index.open(index_path, clip, create=gallery is not None, vectors=vectors, dims=dims) as opened:
+        if gallery is not None:
+            opened.check_forgotten(forget, gallery)
         report = _add_folder(opened, gallery) if gallery is not None else None
         if report is not None:  # told before what may still go wrong
             click.echo(json_line(report.as_json()) if as_json else summary(report))
@@ -276,13 +278,18 @@ def _all_queries(queries: Sequence[str]) -> list[str]:
 
 
 def _lines_of_standard_input() -> list[str]:
+    from lowclip_runtime.text import TYPOGRAPHIC
+
     lines = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).splitlines()
-    return [text for line in lines if (text := line.decode("utf-8", "replace").strip())]
+    texts = (line.decode("utf-8", "replace").strip() for line in lines)
+    return [
+        text for text in texts if text.translate(TYPOGRAPHIC).strip()
+    ]  # it may be of invisible characters alone
 
 
 def _print_table(query: str | None, hits: Sequence["Hit"], *, filtered: bool) -> None:
     table = hits_table(hits, filtered=filtered)
-    click.echo(table if query is None else f"{query}\n{table}\n")
+    click.echo(table if query is None else f"{on_one_line(query)}\n{table}\n")
 
 
 def _print_json(query: str | None, hits: Sequence["Hit"]) -> None:
