@@ -139,7 +139,7 @@ def test_a_gallery_is_forgotten_by_a_link_that_it_was_indexed_by(
     link.symlink_to(gallery)
     with Index.open(tmp_path / "i", tiny_clip) as index:
         index.add_folder(link)
-        with pytest.raises(InputError, match="would take the photos of .*/real out again"):
+        with pytest.raises(InputError, match=r"would take the photos of .*/real out again"):
             index.check_forgotten([f"{link}{end}"], gallery)
         assert index.forget(f"{link}{end}") == 2
         assert len(index) == 0
