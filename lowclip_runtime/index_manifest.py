@@ -68,7 +68,7 @@ def index_folder(path: str | os.PathLike[str]) -> Path:
         IndexFileError: the name is empty.
     """
     if not os.fspath(path):  # a script's variable that is not set: not the folder one happens to be in
-        raise IndexFileError("the index's name is empty; name a folder, such as photos.index")
+        raise IndexFileError("'' names no folder of its own; name one, such as photos.index")
     return Path(path)
 
 

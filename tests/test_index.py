@@ -14,6 +14,7 @@ from tiny_index import add, counts, names
 from lowclip_runtime import index_manifest
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, IndexFileError, InputError, TextError
+from lowclip_runtime.files import sha256_of
 from lowclip_runtime.index import Index, describe_index, verify_index
 from lowclip_runtime.index_manifest import MANIFEST_NAME
 from lowclip_runtime.photo_record import PhotoRecord, record_id
@@ -214,7 +215,7 @@ def broken_point(kind: str, gallery: Path) -> Point:
     """A point for the photo göy.png that is not right in one way."""
     photo = gallery.resolve() / "göy.png"
     about = photo.stat()
-    record = PhotoRecord(str(photo.parent), photo.name, about.st_size, about.st_mtime_ns, "0" * 64)
+    record = PhotoRecord(str(photo.parent), photo.name, about.st_size, about.st_mtime_ns, sha256_of(photo))
     payload = record.to_payload()
     embedding = np.zeros(16, np.float32)
     embedding[0] = 1

@@ -80,7 +80,7 @@ def test_an_empty_name_is_not_the_folder_one_is_in(
 ) -> None:
     monkeypatch.chdir(indexed)
     assert read_index_manifest(".").dims
-    with pytest.raises(IndexFileError, match="the index's name is empty; name a folder"):
+    with pytest.raises(IndexFileError, match="'' names no folder of its own; name one"):
         Index.open("", tiny_clip)
 
 
