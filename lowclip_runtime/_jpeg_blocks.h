@@ -16,10 +16,15 @@ typedef struct {
     int id, horizontal, vertical, quantization, dc_table, ac_table;
     int side; /* of the square of samples that a block becomes: 1, 2 or 4 */
     int32_t dc;
+    /* of a progressive picture: own rows and columns of blocks, those kept in a row, and how many coefficients of each */
+    int rows, columns, stride, kept;
+    int16_t *coefficients; /* in natural order */
+    int8_t missing[BLOCK]; /* how many of the lowest bits are still to come, by place in zigzag order; -1: all */
 } Component;
 
 typedef struct {
     int width, height, restart_interval;
+    int is_progressive, is_begun;
     int scale; /* by which width and height are divided: 8 or 4 */
     int quantization_defined[4];
     Place places[4][BLOCK];

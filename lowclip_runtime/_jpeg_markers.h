@@ -80,7 +80,7 @@ static int read_frame(Jpeg *jpeg, const uint8_t *data, int length)
 static int read_scan_header(Jpeg *jpeg, const uint8_t *data, int length)
 {
     int i;
-    if (!jpeg->width || length != 10 || data[0] != 3 || data[7] != 0 || data[8] != 63 || data[9] != 0) {
+    if (length != 10 || data[0] != 3 || data[7] != 0 || data[8] != 63 || data[9] != 0) {
         return 0;
     }
     for (i = 0; i < 3; i++) {
@@ -96,39 +96,42 @@ static int read_scan_header(Jpeg *jpeg, const uint8_t *data, int length)
     return 1;
 }
 
-/* Reads up to the scan's data. */
-static int read_headers(Jpeg *jpeg, Reader *reader)
+/* Reads up to the data of the next scan, or the end of the picture: its marker and the segment's data, or 0. */
+static int read_markers(Jpeg *jpeg, Reader *reader, const uint8_t **data, int *length)
 {
-    if (reader->end - reader->next < 2 || reader->next[0] != 0xFF || reader->next[1] != 0xD8) {
-        return 0;
-    }
-    reader->next += 2;
     for (;;) {
-        const uint8_t *data;
-        int marker, length, fine = 1;
-        if (reader->end - reader->next < 4 || reader->next[0] != 0xFF) {
+        int marker, fine = 1;
+        if (reader->end - reader->next < 2 || reader->next[0] != 0xFF) {
             return 0;
         }
-        data = reader->next + 4;
         marker = reader->next[1];
-        length = (reader->next[2] << 8 | reader->next[3]) - 2;
-        if (length < 0 || reader->end - data < length) {
+        if (marker == 0xD9) {
+            return marker;
+        }
+        if (reader->end - reader->next < 4) {
             return 0;
         }
-        reader->next = data + length;
-        if (marker == 0xDB) {
-            fine = read_quantization(jpeg, data, length);
+        *data = reader->next + 4;
+        *length = (reader->next[2] << 8 | reader->next[3]) - 2;
+        if (*length < 0 || reader->end - *data < *length) {
+            return 0;
+        }
+        reader->next = *data + *length;
+        if (marker == 0xDB) { /* libjpeg keeps the table that a component's first scan had */
+            fine = !jpeg->is_begun && read_quantization(jpeg, *data, *length);
         } else if (marker == 0xC4) {
-            fine = read_huffman(jpeg, data, length);
-        } else if (marker == 0xC0) {
-            fine = !jpeg->width && read_frame(jpeg, data, length);
+            fine = read_huffman(jpeg, *data, *length);
+        } else if (marker == 0xC0 || marker == 0xC2) {
+            jpeg->is_progressive = marker == 0xC2;
+            fine = !jpeg->width && read_frame(jpeg, *data, *length);
         } else if (marker == 0xDD) {
-            fine = length == 2;
-            jpeg->restart_interval = fine ? data[0] << 8 | data[1] : 0;
-        } else if (marker == 0xEE && length >= 12 && !memcmp(data, "Adobe", 5)) {
-            fine = data[11] == 1; /* YCbCr */
+            fine = *length == 2;
+            jpeg->restart_interval = fine ? (*data)[0] << 8 | (*data)[1] : 0;
+        } else if (marker == 0xEE && *length >= 12 && !memcmp(*data, "Adobe", 5)) {
+            fine = (*data)[11] == 1; /* YCbCr */
         } else if (marker == 0xDA) {
-            return read_scan_header(jpeg, data, length);
+            jpeg->is_begun = 1;
+            return jpeg->width ? marker : 0;
         } else {
             fine = (marker >= 0xE0 && marker <= 0xEF) || marker == 0xFE;
         }
@@ -136,6 +139,16 @@ static int read_headers(Jpeg *jpeg, Reader *reader)
             return 0;
         }
     }
+}
+
+/* Reads up to the first scan's data. */
+static int read_headers(Jpeg *jpeg, Reader *reader, const uint8_t **data, int *length)
+{
+    if (reader->end - reader->next < 2 || reader->next[0] != 0xFF || reader->next[1] != 0xD8) {
+        return 0;
+    }
+    reader->next += 2;
+    return read_markers(jpeg, reader, data, length) == 0xDA && (jpeg->is_progressive || read_scan_header(jpeg, *data, *length));
 }
 
 #endif

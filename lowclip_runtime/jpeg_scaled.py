@@ -1,7 +1,7 @@
 """JPEG decoded to an eighth or a quarter, as phones' photos are here: the bits of Pillow, in less time.
 
 The work is `_jpeg_scaled.c`'s, which pip compiles where there is a C compiler. Without it, and for whatever it does not
-read (progressive, CMYK, damaged, and so on), Pillow decodes as it does any other image.
+read (progressive to a quarter, CMYK, damaged, and so on), Pillow decodes as it does any other image.
 """
 
 import os
@@ -16,7 +16,8 @@ else:
     IS_COMPILED = True
 
 _LARGEST_BYTES = 32 << 20  # of a file, which is held in memory; a photo of 12 megapixels has 3 to 6 MB
-_SCALES = (8, 4)
+_EIGHTH = 8
+_SCALES = (_EIGHTH, 4)
 
 
 def file_bytes(opened: ImageFile.ImageFile, full_size: tuple[int, int]) -> int:
@@ -26,8 +27,9 @@ def file_bytes(opened: ImageFile.ImageFile, full_size: tuple[int, int]) -> int:
         opened: a JPEG of which only the header is read, after `Image.draft`.
         full_size: width and height before that.
     """
-    is_baseline = opened.mode == "RGB" and not opened.info.get("progressive")
-    if not (IS_COMPILED and is_baseline and _scale(opened.size, full_size) and opened.fp):
+    scale = _scale(opened.size, full_size)
+    is_read = opened.mode == "RGB" and scale in ((_EIGHTH,) if opened.info.get("progressive") else _SCALES)
+    if not (IS_COMPILED and is_read and opened.fp):
         return 0
     opened.fp.seek(0, os.SEEK_END)
     size = opened.fp.tell()
