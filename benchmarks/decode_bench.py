@@ -21,7 +21,13 @@ from lowclip_runtime.clip import LowClip
 from lowclip_runtime.preprocess import decode
 from lowclip_runtime.spec import PreprocessSpec
 
-_SIZES_PX = {"12 MP": (4000, 3000), "8 MP": (3264, 2448), "5 MP": (2592, 1944), "3 MP": (2048, 1536)}
+_SIZES_PX = {
+    "12 MP": (4000, 3000),
+    "12 MP, progressive": (4000, 3000),
+    "8 MP": (3264, 2448),
+    "5 MP": (2592, 1944),
+    "3 MP": (2048, 1536),
+}
 
 
 @click.command()
@@ -39,7 +45,8 @@ def main(photos: Path, count: int, rounds: int, bundle: str | None) -> None:
     sources, rows = sorted(photos.rglob("*.jpg"))[:count], []
     for name, size in _SIZES_PX.items():
         with tempfile.TemporaryDirectory() as work:
-            files = [path.read_bytes() for path in write_large_photos(sources, Path(work), count, size)]
+            paths = write_large_photos(sources, Path(work), count, size, progressive="progressive" in name)
+            files = [path.read_bytes() for path in paths]
         ours, pillow = _milliseconds(files, spec, rounds)
         scale = max(size) // decode(files[0], spec).width
         case = f"JPEG of {name}, {sum(map(len, files)) / count / 1e6:.1f} MB, to 1/{scale}"

@@ -17,7 +17,12 @@ _TURNED[0x0112] = 6
 
 
 def write_large_photos(
-    sources: list[Path], folder: Path, count: int, size_px: tuple[int, int] = SIZE_PX
+    sources: list[Path],
+    folder: Path,
+    count: int,
+    size_px: tuple[int, int] = SIZE_PX,
+    *,
+    progressive: bool = False,
 ) -> list[Path]:
     """Write `count` different photos into `folder` and return their paths, in order."""
     width, height = size_px
@@ -31,6 +36,6 @@ def write_large_photos(
         pixels = np.clip(large + grain[i : i + height], 0, 255).astype(np.uint8)
         path = folder / f"IMG_{i:05}.jpg"
         options = {"exif": _TURNED} if i % 4 == 3 else {}
-        Image.fromarray(pixels).save(path, quality=_QUALITY, **options)
+        Image.fromarray(pixels).save(path, quality=_QUALITY, progressive=progressive, **options)
         paths.append(path)
     return paths
