@@ -201,7 +201,8 @@ static INLINE int read_block(Jpeg *jpeg, Reader *reader, Component *component, u
     if (reach > 1) {
         int fine;
         jpeg->block[0] = (int16_t)mean;
-        fine = component->side == 2 ? inverse_dct_2x2(jpeg->block, out, stride) : inverse_dct_4x4(jpeg->block, out, stride);
+        fine = component->side == 2 ? inverse_dct_2x2(jpeg->block, out, stride)
+                                    : inverse_dct_4x4(jpeg->block, out, stride);
         memcpy(jpeg->block, no_coefficients, sizeof jpeg->block); /* memset was a loop */
         return fine;
     }

@@ -186,8 +186,8 @@ static void define_pairs(Pair *pairs, const Huffman *huffman)
         }
         pair->both = pair->length;
         pair->second = pair->first;
-        if (pair->first_step != READ_END &&
-            define_value(huffman, bits << pair->length, READ_BITS - pair->length, &length, &pair->second_step, &pair->second)) {
+        if (pair->first_step != READ_END && define_value(huffman, bits << pair->length, READ_BITS - pair->length, &length,
+                                                         &pair->second_step, &pair->second)) {
             pair->both = (uint8_t)(pair->length + length);
             if (pair->second_step == READ_END) {
                 pair->second = pair->first;

@@ -148,7 +148,8 @@ static int read_headers(Jpeg *jpeg, Reader *reader, const uint8_t **data, int *l
         return 0;
     }
     reader->next += 2;
-    return read_markers(jpeg, reader, data, length) == 0xDA && (jpeg->is_progressive || read_scan_header(jpeg, *data, *length));
+    return read_markers(jpeg, reader, data, length) == 0xDA &&
+           (jpeg->is_progressive || read_scan_header(jpeg, *data, *length));
 }
 
 #endif

@@ -1,20 +1,15 @@
-/* Progressive JPEG to an eighth: the scans of the means, and of chrominance all others where its blocks become four samples.
- * The scans of the other coefficients, most of the file, are passed over. */
+/* Progressive JPEG to an eighth: the scans of the means, and of chrominance all others where its blocks become four
+ * samples. The scans of the other coefficients, most of the file, are passed over. */
 #ifndef LOWCLIP_JPEG_PROGRESSIVE_H
 #define LOWCLIP_JPEG_PROGRESSIVE_H
 
 #include <stdlib.h>
 
+#include "_jpeg_approximation.h"
 #include "_jpeg_markers.h"
 #include "_jpeg_scan.h"
 
 enum { MAX_APPROXIMATION = 13 };
-
-/* What a scan is about: coefficients `first` to `last` (T.81: Ss, Se) but for their lowest `low` bits (Al). */
-typedef struct {
-    int components, of[3], first, last, refines, low;
-    int end_of_blocks; /* how many blocks more have no coefficients in this scan (T.81: EOBRUN) */
-} Scan;
 
 static int allocate_coefficients(Jpeg *jpeg)
 {
@@ -72,7 +67,8 @@ static int define_scan(Jpeg *jpeg, const uint8_t *data, int length, Scan *scan)
         component->dc_table = data[2 + 2 * i] >> 4;
         component->ac_table = data[2 + 2 * i] & 15;
         component->dc = 0;
-        if (component->dc_table > 3 || component->ac_table > 3 || !jpeg->quantization_defined[component->quantization] ||
+        if (component->dc_table > 3 || component->ac_table > 3 ||
+            !jpeg->quantization_defined[component->quantization] ||
             (scan->first ? !jpeg->ac[component->ac_table].defined
                          : !scan->refines && !jpeg->dc[component->dc_table].defined)) {
             return 0;
@@ -86,111 +82,6 @@ static int define_scan(Jpeg *jpeg, const uint8_t *data, int length, Scan *scan)
             }
             component->missing[j] = (int8_t)scan->low;
         }
-    }
-    return 1;
-}
-
-static INLINE int read_mean(Reader *reader, Component *component, const Huffman *huffman, const Scan *scan, int16_t *block)
-{
-    if (scan->refines) {
-        need(reader, 1);
-        block[0] = (int16_t)(block[0] | take(reader, 1) << scan->low);
-        return 1;
-    }
-    if (!read_dc(reader, component, huffman) || component->dc > INT16_MAX >> scan->low || component->dc < INT16_MIN >> scan->low) {
-        return 0;
-    }
-    block[0] = (int16_t)(component->dc * (1 << scan->low));
-    return 1;
-}
-
-/* How many blocks, from this one on, the code for their end is about. */
-static INLINE int read_run(Reader *reader, int bits)
-{
-    return (1 << bits) + (int)take(reader, bits);
-}
-
-static int read_first(Reader *reader, const Huffman *huffman, Scan *scan, int16_t *block)
-{
-    int k;
-    if (scan->end_of_blocks) {
-        scan->end_of_blocks--;
-        return 1;
-    }
-    for (k = scan->first; k <= scan->last; k++) {
-        int entry, run, size;
-        need(reader, 32);
-        entry = code_at(huffman, (uint32_t)(reader->bits >> 48));
-        if (!entry) {
-            return 0;
-        }
-        take(reader, entry >> 8);
-        run = (entry & 255) >> 4;
-        size = entry & 15;
-        if (size) {
-            int32_t value = take_number(reader, size);
-            k += run;
-            if (k > scan->last || value > INT16_MAX >> scan->low || value < INT16_MIN >> scan->low) {
-                return 0;
-            }
-            block[natural_order[k]] = (int16_t)(value * (1 << scan->low));
-        } else if (run == 15) {
-            k += 15;
-        } else {
-            scan->end_of_blocks = read_run(reader, run) - 1;
-            return 1;
-        }
-    }
-    return k == scan->last + 1;
-}
-
-/* One more bit of each coefficient that has some already, up to the one before which there are `zeros` others. */
-static int refine(Reader *reader, const Scan *scan, int16_t *block, int k, int zeros)
-{
-    for (; k <= scan->last; k++) {
-        int16_t *coefficient = &block[natural_order[k]];
-        if (*coefficient) {
-            need(reader, 1);
-            if (take(reader, 1) && !(*coefficient & 1 << scan->low)) {
-                *coefficient = (int16_t)(*coefficient + (*coefficient > 0 ? 1 : -1) * (1 << scan->low));
-            }
-        } else if (--zeros < 0) {
-            break;
-        }
-    }
-    return k;
-}
-
-static int read_refinement(Reader *reader, const Huffman *huffman, Scan *scan, int16_t *block)
-{
-    int k = scan->first;
-    while (!scan->end_of_blocks && k <= scan->last) {
-        int entry, run, sign = 0;
-        need(reader, 32);
-        entry = code_at(huffman, (uint32_t)(reader->bits >> 48));
-        if (!entry || (entry & 15) > 1) {
-            return 0;
-        }
-        take(reader, entry >> 8);
-        run = (entry & 255) >> 4;
-        if (entry & 15) {
-            sign = take(reader, 1) ? 1 : -1;
-        } else if (run != 15) {
-            scan->end_of_blocks = read_run(reader, run);
-            break;
-        }
-        k = refine(reader, scan, block, k, run);
-        if (sign) {
-            if (k > scan->last) {
-                return 0;
-            }
-            block[natural_order[k]] = (int16_t)(sign * (1 << scan->low));
-        }
-        k++;
-    }
-    if (scan->end_of_blocks) {
-        refine(reader, scan, block, k, BLOCK);
-        scan->end_of_blocks--;
     }
     return 1;
 }
@@ -273,7 +164,7 @@ static int write_block(Jpeg *jpeg, const Component *component, const int16_t *co
 {
     const Place *places = jpeg->places[component->quantization];
     uint32_t values = put(coefficients[0], &places[0], jpeg->block);
-    if (component->kept == BLOCK && memcmp(coefficients + 1, no_coefficients, sizeof no_coefficients - sizeof *coefficients)) {
+    if (component->kept == BLOCK && memcmp(coefficients + 1, no_coefficients + 1, (BLOCK - 1) * sizeof *coefficients)) {
         int k;
         for (k = 1; k < BLOCK; k++) {
             values |= put(coefficients[natural_order[k]], &places[k], jpeg->block);
@@ -284,27 +175,37 @@ static int write_block(Jpeg *jpeg, const Component *component, const int16_t *co
     return within(values, 1);
 }
 
-static int write_image(Jpeg *jpeg, uint8_t *out)
+/* Samples of a row of MCUs. */
+static int write_samples(Jpeg *jpeg, int row)
 {
-    const Component *luma = &jpeg->components[0];
-    int width = scaled(jpeg->width, 8), height = scaled(jpeg->height, 8), mcus = luma->stride / luma->horizontal;
-    int row, i, column, line;
-    for (row = 0; row < height; row += luma->vertical) {
-        int rows = height - row < luma->vertical ? height - row : luma->vertical;
-        for (i = 0; i < 3; i++) {
-            const Component *component = &jpeg->components[i];
-            int stride = component->stride * component->side;
-            for (line = 0; line < component->vertical; line++) {
-                size_t block = (size_t)(row / luma->vertical * component->vertical + line) * component->stride;
-                for (column = 0; column < component->stride; column++, block++) {
-                    uint8_t *square = jpeg->samples[i] + (size_t)line * stride * component->side + column * component->side;
-                    if (!write_block(jpeg, component, component->coefficients + block * component->kept, square, stride)) {
-                        return 0;
-                    }
+    int i, column, line;
+    for (i = 0; i < 3; i++) {
+        const Component *component = &jpeg->components[i];
+        int side = component->side, stride = component->stride * side;
+        const int16_t *block =
+            component->coefficients + (size_t)row * component->vertical * component->stride * component->kept;
+        for (line = 0; line < component->vertical; line++) {
+            uint8_t *out = jpeg->samples[i] + (size_t)line * stride * side;
+            for (column = 0; column < component->stride; column++, block += component->kept, out += side) {
+                if (!write_block(jpeg, component, block, out, stride)) {
+                    return 0;
                 }
             }
         }
-        write_rows(jpeg, mcus, rows, width, out);
+    }
+    return 1;
+}
+
+static int write_image(Jpeg *jpeg, uint8_t *out)
+{
+    const Component *luma = &jpeg->components[0];
+    int width = scaled(jpeg->width, 8), left = scaled(jpeg->height, 8), row;
+    for (row = 0; left > 0; row++, left -= luma->vertical) {
+        int rows = left < luma->vertical ? left : luma->vertical;
+        if (!write_samples(jpeg, row)) {
+            return 0;
+        }
+        write_rows(jpeg, luma->stride / luma->horizontal, rows, width, out);
         out += (size_t)rows * width * 3;
     }
     return 1;
@@ -313,7 +214,7 @@ static int write_image(Jpeg *jpeg, uint8_t *out)
 /* From the first scan, whose header is `data`, to the end of the picture. */
 static int read_scans(Jpeg *jpeg, Reader *reader, const uint8_t *data, int length, uint8_t *out)
 {
-    int i, j, marker = 0xDA;
+    int i, j, counts, marker = 0xDA;
     Scan scan;
     if (!allocate_coefficients(jpeg)) {
         return 0;
@@ -322,7 +223,8 @@ static int read_scans(Jpeg *jpeg, Reader *reader, const uint8_t *data, int lengt
         if (!define_scan(jpeg, data, length, &scan)) {
             return 0;
         }
-        if (scan.first && jpeg->components[scan.of[0]].kept == 1 ? !pass_over_data(reader) : !read_scan_data(jpeg, reader, &scan)) {
+        counts = !scan.first || jpeg->components[scan.of[0]].kept == BLOCK;
+        if (!(counts ? read_scan_data(jpeg, reader, &scan) : pass_over_data(reader))) {
             return 0;
         }
         marker = read_markers(jpeg, reader, &data, &length);

@@ -48,8 +48,9 @@ static int inverse_dct_2x2(const int16_t *block, uint8_t *out, int stride)
     do {                                                                                                               \
         int32_t mean = (at)[0] * (1 << 14);                                                                            \
         int32_t even = 15137 * (at)[2 * (step)] - 6270 * (at)[6 * (step)];                                             \
-        int32_t inner = 8697 * (at)[step] - 17799 * (at)[3 * (step)] + 11893 * (at)[5 * (step)] - 1730 * (at)[7 * (step)]; \
-        int32_t outer = 20995 * (at)[step] + 7373 * (at)[3 * (step)] - 4926 * (at)[5 * (step)] - 4176 * (at)[7 * (step)];  \
+        int32_t first = (at)[step], third = (at)[3 * (step)], fifth = (at)[5 * (step)], seventh = (at)[7 * (step)];    \
+        int32_t inner = 8697 * first - 17799 * third + 11893 * fifth - 1730 * seventh;                                 \
+        int32_t outer = 20995 * first + 7373 * third - 4926 * fifth - 4176 * seventh;                                  \
         (to)[0] = descale(mean + even + outer, bits);                                                                  \
         (to)[1] = descale(mean - even + inner, bits);                                                                  \
         (to)[2] = descale(mean - even - inner, bits);                                                                  \

@@ -1,12 +1,12 @@
 /* A JPEG decoded to an eighth or a quarter of its width and height, to the bit as libjpeg-turbo decodes it.
  *
  * At an eighth one pixel is kept of each block of 8x8, for which its mean is enough. What takes the time is to find where
- * the next block begins: libjpeg reads the Huffman code of every coefficient by itself. Here a table tells for the next 13
- * bits how many whole codes are in them, how many bits these take and how many coefficients they stand for, so that several
- * are passed over in one step (MEASURED, photos of 12 MP and 3.2 MB: 13 ms of a core, 29 by libjpeg-turbo 3.2). Where a
- * block becomes more than one sample, another table gives the next two coefficients at once (photos of 8 MP and 2.2 MB, a
- * quarter: two thirds of the time that libjpeg-turbo 3.2 takes). Of a progressive file, most of which is about other
- * coefficients than the means, only the scans that count are read (12 MP and 3.0 MB, an eighth: 17 ms, 148 by libjpeg-turbo).
+ * the next block begins: libjpeg reads the Huffman code of every coefficient by itself. Here a table tells for the next
+ * 13 bits how many whole codes are in them, how many bits these take and how many coefficients they stand for, so that
+ * several are passed over in one step (MEASURED, photos of 12 MP and 3.2 MB: 13 ms of a core, 29 by libjpeg-turbo 3.2).
+ * Where a block becomes more than one sample, another table gives the next two coefficients at once (8 MP and 2.2 MB, a
+ * quarter: two thirds of libjpeg-turbo's time). Of a progressive file, most of which is about other coefficients than the
+ * means, only the scans that count are read (12 MP and 3.0 MB, an eighth: 17 ms, 148 by libjpeg-turbo).
  *
  * Only what is common and undamaged is decoded: three components, 8 bits, Huffman, YCbCr, luminance sampled 1x1, 2x1, 1x2
  * (at an eighth) or 2x2, baseline in one scan or progressive (at an eighth). Of anything else `decode` returns None, and
@@ -94,8 +94,8 @@ static PyObject *decode(PyObject *module, PyObject *args)
     reader.next = data.buf;
     reader.end = reader.next + data.len;
     Py_BEGIN_ALLOW_THREADS
-    fine = (scale == 8 || scale == 4) && read_headers(jpeg, &reader, &header, &length) && jpeg->width == width && jpeg->height == height &&
-           define_blocks(jpeg);
+    fine = (scale == 8 || scale == 4) && read_headers(jpeg, &reader, &header, &length) && jpeg->width == width &&
+           jpeg->height == height && define_blocks(jpeg);
     Py_END_ALLOW_THREADS
     if (fine) {
         pixels = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)scaled(width, scale) * scaled(height, scale) * 3);
@@ -117,7 +117,7 @@ static PyObject *decode(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"decode", decode, METH_VARARGS,
-     "decode(data, width, height, scale) -> RGB bytes of ceil(height / scale) rows of ceil(width / scale) pixels, or None."},
+     "decode(data, width, height, scale) -> RGB bytes, ceil(height / scale) rows of ceil(width / scale) pixels, or None."},
     {NULL, NULL, 0, NULL},
 };
 
