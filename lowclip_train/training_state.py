@@ -90,10 +90,14 @@ def load_state(parent: Path, fingerprint: Fingerprint, state: Resumable) -> Prog
         return None
     try:
         return _load(states[-1], fingerprint, state)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(
             f"{states[-1]}: the state is damaged ({first_line(error)}); delete this folder, and the same command "
             f"{'goes on from an older state' if len(states) > 1 else 'starts anew'}"
+        ) from error
+    except OSError as error:  # which says nothing about what it holds
+        raise CheckpointError(
+            f"{states[-1]}: the state cannot be read ({error.strerror or error}); mend that and run the same command again"
         ) from error
 
 

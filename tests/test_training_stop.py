@@ -91,3 +91,20 @@ def test_a_damaged_state_is_named_with_what_to_do(tmp_path: Path, damage: str) -
         train(config, tmp_path / "run", max_steps=2)
     shutil.rmtree(state)
     train(config, tmp_path / "run", max_steps=2)
+
+
+def test_a_state_that_may_not_be_read_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(tmp_path)
+    train(config, tmp_path / "run", max_steps=1)
+    read = Path.read_text
+
+    def refuse(file: Path, *options: str) -> str:
+        if file.name == "state.json":
+            raise PermissionError(13, "Permission denied")
+        return read(file, *options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(
+        CheckpointError, match=r"step-00000001: the state cannot be read \(Permission denied\)"
+    ):
+        train(config, tmp_path / "run", max_steps=2)
