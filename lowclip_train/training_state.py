@@ -97,7 +97,8 @@ def load_state(parent: Path, fingerprint: Fingerprint, state: Resumable) -> Prog
         ) from error
     except OSError as error:  # which says nothing about what it holds
         raise CheckpointError(
-            f"{states[-1]}: the state cannot be read ({error.strerror or error}); mend that and run the same command again"
+            f"{states[-1]}: the state cannot be read ({error.strerror or error}); mend that and run the same "
+            "command again"
         ) from error
 
 
