@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers.models import Unigram
 
-from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS, dotted_capitals, restore_diacritics
+from lowclip_runtime.capitals import dotted_capitals
+from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
 from lowclip_runtime.errors import ConfigError, TextError
+from lowclip_runtime.missing_diacritics import restore_diacritics
 from lowclip_runtime.spec import TextSpec
 
 # mBERT's vocabulary holds none of these, and people's phones write all of them.

@@ -1,15 +1,17 @@
 """Azerbaijani typed without its letters: what is restored, what is left alone, and the lists that it goes by."""
 
 import csv
-import gzip
+import lzma
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from lowclip_runtime.diacritics import restore_diacritics, without_diacritics
+from lowclip_runtime.diacritics import without_diacritics
+from lowclip_runtime.missing_diacritics import restore_diacritics
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import lower_azerbaijani, normalize_text
+from lowclip_runtime.word_list import line_of
 from lowclip_train.word_lists import lines
 
 WORDS = Path(__file__).parents[1] / "lowclip_runtime/words"
@@ -20,7 +22,7 @@ SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True, restore_diacriti
 
 
 def listed(name: str, folder: Path = WORDS) -> list[str]:
-    return gzip.decompress((folder / f"{name}.txt.gz").read_bytes()).decode("utf-8").splitlines()
+    return lzma.decompress((folder / f"{name}.txt.xz").read_bytes()).decode("utf-8").splitlines()
 
 
 @pytest.mark.parametrize(
@@ -96,15 +98,13 @@ def test_it_needs_small_letters() -> None:
 
 @pytest.mark.parametrize("name", ["azerbaijani", "english"])
 def test_every_line_of_a_list_is_found(name: str) -> None:
-    from lowclip_runtime.diacritics import _line_of
-
     found = listed(name)
     typed = [without_diacritics(line).rstrip("?") for line in found]
     assert typed == sorted(set(typed))
     step = max(1, len(found) // 500)
     checked = [*range(0, len(found), step), len(found) - 1]
-    assert [_line_of(name, typed[i]) for i in checked] == [found[i] for i in checked]
-    assert [_line_of(name, missing) for missing in ("", "0", "zzzzzz", "mmmmmmmm", "ə")] == [None] * 5
+    assert [line_of(name, typed[i]) for i in checked] == [found[i] for i in checked]
+    assert [line_of(name, missing) for missing in ("", "0", "zzzzzz", "mmmmmmmm", "ə")] == [None] * 5
 
 
 def test_the_likeliest_word_is_chosen() -> None:
