@@ -6,7 +6,7 @@ The words come from the lists of `word_list.py`; lowering is `text.py`'s work.
 import re
 
 from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS, without_diacritics
-from lowclip_runtime.word_list import ALSO_AS_TYPED, line_of
+from lowclip_runtime.word_list import azerbaijani
 
 _WORD = re.compile(r"[^\W\d_]+")
 _DOTLESS = str.maketrans("Ii", "ıı")
@@ -27,7 +27,8 @@ def dotted_capitals(text: str) -> str:
 
 def _dotted(word: str) -> str:
     small = word.translate(_DOTLESS).lower()
-    known = (line_of("azerbaijani", without_diacritics(small)) or "").rstrip(ALSO_AS_TYPED)
+    line = azerbaijani(without_diacritics(small))
+    known = line.meant if line else ""
     if known.translate(_DOTLESS) != small.translate(
         _DOTLESS
     ):  # not in the list, or other letters are meant there

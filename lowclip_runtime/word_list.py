@@ -1,20 +1,46 @@
 """The lists of words that queries are read by: which Azerbaijani word is meant by what was typed, and what is English.
 
-`words/azerbaijani.txt.xz` has one line for each word as it is typed on a foreign keyboard, in the order of that: the
-word that is meant, the likeliest where several are typed alike, and `?` where what is typed may be meant too: bez is
-cloth, bəz none. `words/english.txt.xz` says which words are English. `lowclip_train/word_lists.py` makes both.
+`words/azerbaijani.txt.xz` has one line for each way to type words on a foreign keyboard, in the order of that: the word
+that is meant, the likeliest where several are typed alike, `?` where what is typed may be meant too (bez is cloth, bəz
+none), and after it the others that may be meant: şəhər is a town, səhər the morning. `words/english.txt.xz` says which
+words are English. `lowclip_train/word_lists.py` makes both.
 """
 
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from lowclip_runtime.diacritics import without_diacritics
 
-ALSO_AS_TYPED = "?"
+_ALSO_AS_TYPED = "?"
 _WORDS = Path(__file__).parent / "words"
 
 
+class Line(NamedTuple):
+    """The words that are typed alike without diacritics: the one that is meant, and others that may be."""
+
+    meant: str
+    others: tuple[str, ...]
+
+
 @lru_cache(4096)
+def azerbaijani(typed: str) -> Line | None:
+    """What is meant by a word that was `typed` without diacritics; None where it is no Azerbaijani."""
+    line = line_of("azerbaijani", typed)
+    if line is None:
+        return None
+    first, *others = line.split(" ")
+    if first.endswith(_ALSO_AS_TYPED):
+        others.append(typed)
+    return Line(first.rstrip(_ALSO_AS_TYPED), tuple(others))
+
+
+@lru_cache(4096)
+def is_english(word: str) -> bool:
+    """Whether `word`, in small letters, is in the texts that the list of English words was made from."""
+    return line_of("english", word) is not None
+
+
 def line_of(name: str, typed: str) -> str | None:
     """The line of the word that is typed so, by halves: all lines as Python objects would take ten times the memory."""
     words = _read(name)
@@ -24,7 +50,7 @@ def line_of(name: str, typed: str) -> str | None:
         start = words.rfind(b"\n", low, (low + high) // 2) + 1 or low
         end = words.index(b"\n", start)
         line = words[start:end].decode("utf-8")
-        found = without_diacritics(line).rstrip(ALSO_AS_TYPED).encode("utf-8")
+        found = typed_as(line).encode("utf-8")
         if found == wanted:
             return line
         if found < wanted:
@@ -32,6 +58,11 @@ def line_of(name: str, typed: str) -> str | None:
         else:
             high = start
     return None
+
+
+def typed_as(line: str) -> str:
+    """How the words of a line of either list are typed without diacritics, which the lines are in the order of."""
+    return without_diacritics(line.partition(" ")[0]).rstrip(_ALSO_AS_TYPED)
 
 
 @cache

@@ -21,6 +21,7 @@ from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.files import whole_file
 from lowclip_runtime.pairs import read_pairs
 from lowclip_runtime.text import lower_azerbaijani
+from lowclip_runtime.word_list import typed_as
 from lowclip_train.shipped_recipe import emoji_concepts, is_unseen, tab_separated_rows
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -45,8 +46,7 @@ def main(data: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, words in (("azerbaijani", azerbaijani), ("english", counts["en"])):
         with whole_file(out / f"{name}.txt.xz") as aside:
-            ordered = sorted(words, key=lambda word: without_diacritics(word).rstrip("?"))
-            text = "".join(f"{word}\n" for word in ordered)
+            text = "".join(f"{line}\n" for line in sorted(words, key=typed_as))
             aside.write_bytes(lzma.compress(text.encode("utf-8"), filters=_PACKED))
 
 
@@ -66,22 +66,23 @@ def texts(data: Path, lang: str) -> Iterator[str]:
 
 
 def lines(counts: Counter[str], noisy: Iterable[str]) -> list[str]:
-    """One word for each way to type without diacritics: the most frequent, then the one with most diacritics.
+    """One line for each way to type without diacritics: its most frequent word, or else the one with most diacritics.
 
-    It gets a `?` where what is typed is a word of the texts as well, or where all its words are of `noisy`. Words of
-    `noisy` without diacritics are left out: many of them are no Azerbaijani.
+    It gets a `?` where what is typed is a word of the texts as well, or where all its words are of `noisy`. Words with
+    other diacritics follow on the same terms. Words of `noisy` without diacritics are left out: many of them are no
+    Azerbaijani.
     """
-    words = [*counts, *(word for word in noisy if _LATIN.fullmatch(word))]
-    weights = {word: counts[word] or _NOISY for word in sorted(words)}
-    best: dict[str, str] = {}
-    for word in weights:
-        typed = without_diacritics(word)
-        best[typed] = max(best.get(typed, word), word, key=lambda w: (weights[w], _diacritics(w)))
+    words = sorted({*counts, *(word for word in noisy if _LATIN.fullmatch(word))})
+    alike: dict[str, list[str]] = {}
+    for word in words:
+        alike.setdefault(without_diacritics(word), []).append(word)
     found = []
-    for typed, word in best.items():
-        also = typed != word and typed in weights and (counts[typed] > 0 or not counts[word])
-        if typed != word or counts[word]:
-            found.append(f"{word}?" if also else word)
+    for typed, group in alike.items():
+        meant = max(group, key=lambda word: (counts[word] or _NOISY, _diacritics(word)))
+        others = [word for word in group if word != meant and (counts[word] or not counts[meant])]
+        if meant != typed or counts[meant]:
+            first = f"{meant}?" if typed in others else meant
+            found.append(" ".join([first, *(word for word in others if word != typed)]))
     return found
 
 

@@ -5,13 +5,14 @@ import lzma
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.missing_diacritics import restore_diacritics
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import lower_azerbaijani, normalize_text
-from lowclip_runtime.word_list import line_of
+from lowclip_runtime.word_list import line_of, typed_as
 from lowclip_train.word_lists import lines
 
 WORDS = Path(__file__).parents[1] / "lowclip_runtime/words"
@@ -23,6 +24,25 @@ SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True, restore_diacriti
 
 def listed(name: str, folder: Path = WORDS) -> list[str]:
     return lzma.decompress((folder / f"{name}.txt.xz").read_bytes()).decode("utf-8").splitlines()
+
+
+def half_typed(text: str, seed: int) -> str:
+    """`text` with each of its diacritics left out by a toss of a coin."""
+    tosses = np.random.default_rng(seed).random(len(text))
+    return "".join(
+        without_diacritics(letter) if toss < 0.5 else letter
+        for letter, toss in zip(text, tosses, strict=True)
+    )
+
+
+def share(found: list[str], meant: list[str]) -> float:
+    """The share of words that are as they were meant."""
+    words = [
+        pair
+        for one, other in zip(found, meant, strict=True)
+        for pair in zip(one.split(), other.split(), strict=True)
+    ]
+    return sum(one == other for one, other in words) / len(words)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +85,6 @@ def test_capitals_of_software_that_knows_no_dotted_ones(typed: str, meant: str) 
     [
         "a man is sitting on a red bed",  # bed, is and on are Azerbaijani, too: bəd, iş, ön
         "cat", "the sun", "red car", "it", "at", "qar", "top", "", "12:30", "кот", "straße",
-        "qirmizi maşın",  # who types ş can type ı
     ],
 )  # fmt: skip
 def test_what_needs_nothing_stays(text: str) -> None:
@@ -76,6 +95,41 @@ def test_a_word_that_may_be_meant_as_typed_is_no_sign_that_letters_are_missing()
     assert "bəz?" in listed("azerbaijani")
     assert restore_diacritics("bez") == "bez"
     assert restore_diacritics("qirmizi bez") == "qırmızı bəz"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("qirmizi maşın", "qırmızı maşın"),
+        ("deniz kenarında", "dəniz kənarında"),
+        ("çicək", "çiçək"),
+        ("təyyare", "təyyarə"),
+        ("qadin və kişi", "qadın və kişi"),
+    ],
+)
+def test_what_some_words_lack_comes_back_where_others_have_it(typed: str, meant: str) -> None:
+    assert restore_diacritics(typed) == meant
+    assert restore_diacritics(meant) == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "səhər",  # şəhər is likelier, and a word that the texts have is meant as it is typed
+        "şaç",  # saç has no ş: nothing is taken away
+        "bir kişi və nbvcxz",
+        "girl in gəncə",  # ın is a word, but more words are English
+    ],
+)
+def test_words_that_lack_nothing_stay_beside_others(text: str) -> None:
+    assert restore_diacritics(text) == text
+
+
+def test_a_word_that_may_be_meant_as_typed_follows_where_its_letters_are_lacking_throughout() -> None:
+    assert restore_diacritics("deniz bez gün") == "dəniz bəz gün"
+    assert restore_diacritics("qırmızı bez gün") == "qırmızı bez gün"  # nothing tells that ə is lacking
+    assert restore_diacritics("deniz bez gecə") == "dəniz bez gecə"  # who types ə means e
+    assert restore_diacritics("usaq bez gün") == "uşaq bez gün"  # ş is lacking
 
 
 @pytest.mark.parametrize(
@@ -99,7 +153,7 @@ def test_it_needs_small_letters() -> None:
 @pytest.mark.parametrize("name", ["azerbaijani", "english"])
 def test_every_line_of_a_list_is_found(name: str) -> None:
     found = listed(name)
-    typed = [without_diacritics(line).rstrip("?") for line in found]
+    typed = [typed_as(line) for line in found]
     assert typed == sorted(set(typed))
     step = max(1, len(found) // 500)
     checked = [*range(0, len(found), step), len(found) - 1]
@@ -110,7 +164,7 @@ def test_every_line_of_a_list_is_found(name: str) -> None:
 def test_the_likeliest_word_is_chosen() -> None:
     counts = Counter({"üzən": 3, "uzən": 1, "it": 5, "qar": 2, "on": 4, "ön": 9})
     noisy = ["uzen", "kərə", "kere", "kəre", "toplarinin", "facebook", "ab-ı", "qâr"]
-    assert sorted(lines(counts, noisy)) == sorted(["üzən", "it", "qar", "ön?", "kərə?"])
+    assert sorted(lines(counts, noisy)) == sorted(["üzən uzən", "it", "qar", "ön?", "kərə? kəre"])
 
 
 @pytest.mark.shared_data
@@ -123,16 +177,16 @@ def test_captions_that_the_lists_were_not_made_from() -> None:
         for lang in ("az", "en")
     }
     restored = [restore_diacritics(without_diacritics(text)) for text in captions["az"]]
-    pairs = [
-        pair
-        for meant, found in zip(captions["az"], restored, strict=True)
-        for pair in zip(meant.split(), found.split(), strict=True)
-    ]
-    assert sum(meant == found for meant, found in pairs) > 0.985 * len(pairs)  # 0.989 seen; 0.34 as typed
+    assert share(restored, captions["az"]) > 0.985  # 0.989 seen; 0.34 as typed
+    half = [restore_diacritics(half_typed(text, i)) for i, text in enumerate(captions["az"])]
+    assert share(half, captions["az"]) > 0.98  # 0.985 seen; 0.58 as typed
     capitals = [meant for meant in captions["az"] if normalize_text(meant.upper(), SHIPPED) == meant]
     assert len(capitals) > 0.96 * len(captions["az"])  # 0.970 seen; 0.07 without it
-    for texts in captions.values():
-        assert [restore_diacritics(text) for text in texts] == texts
+    changed = {lang: [t for t in texts if restore_diacritics(t) != t] for lang, texts in captions.items()}
+    assert not changed["en"]
+    assert (
+        len(changed["az"]) <= 2
+    )  # beli, a word of no text that is like bəli, and the English hell, like həll
 
 
 @pytest.mark.shared_data
