@@ -1,9 +1,9 @@
 """The lists of words that queries are read by: which Azerbaijani word is meant by what was typed, and what is English.
 
 `words/azerbaijani.txt.xz` has one line for each way to type words on a foreign keyboard, in the order of that: the word
-that is meant, the likeliest where several are typed alike, `?` where what is typed may be meant too (bez is cloth, bəz
-none), and after it the others that may be meant: şəhər is a town, səhər the morning. `words/english.txt.xz` says which
-words are English. `lowclip_train/word_lists.py` makes both.
+that is meant, the likeliest where several are typed alike, `?` where what is typed may be meant too (gor is a grave,
+gör means see), and after it the others that may be meant: şəhər is a town, səhər the morning. `words/english.txt.xz`
+says which words are English. `lowclip_train/word_lists.py` makes both.
 """
 
 from functools import cache, lru_cache

@@ -7,11 +7,13 @@ DATA holds what its README describes; OUT gets `azerbaijani.txt.xz` and `english
 those of the word list, which is noisy, a hundredth: they decide only where the texts say nothing.
 """
 
+import csv
 import gzip
 import lzma
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -22,7 +24,7 @@ from lowclip_runtime.files import whole_file
 from lowclip_runtime.pairs import read_pairs
 from lowclip_runtime.text import lower_azerbaijani
 from lowclip_runtime.word_list import typed_as
-from lowclip_train.shipped_recipe import emoji_concepts, is_unseen, tab_separated_rows
+from lowclip_train.shipped_recipe import CLASS_NAMES, emoji_concepts, is_unseen, tab_separated_rows, things
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[a-zəğışçöü]+")
@@ -51,7 +53,7 @@ def main(data: Path, out: Path) -> None:
 
 
 def texts(data: Path, lang: str) -> Iterator[str]:
-    """Training captions, captions without photos, nouns, and names of emoji but those that training never sees."""
+    """Training captions, captions without photos, nouns, and names of things, and of emoji but those kept unseen."""
     for pair in read_pairs(data / "flickr8k/captions.tsv"):
         if pair.lang == lang and pair.split == "train":
             yield pair.caption
@@ -60,9 +62,24 @@ def texts(data: Path, lang: str) -> Iterator[str]:
             yield az if lang == "az" else en
     for _, en, az in tab_separated_rows(data / "text/gcompris_words_en_az.tsv"):
         yield az if lang == "az" else en
+    unseen = set()
     for row in emoji_concepts(data / "az-emoji/labels.tsv"):
-        if not is_unseen(row["key"]):
+        if is_unseen(row["key"]):
+            unseen.add(row["en"].lower())
+        else:
             yield f"{row['az']} {row['az_keywords']}" if lang == "az" else row["en"]
+    yield from _class_names(lang)
+    for thing, azerbaijani, _ in things():
+        if thing.lower() not in unseen:
+            yield from azerbaijani if lang == "az" else [thing]
+
+
+def _class_names(lang: str) -> Iterator[str]:
+    packed = files("lowclip_train") / "labels" / f"{CLASS_NAMES}.xz"
+    rows = lzma.decompress(packed.read_bytes()).decode("utf-8").splitlines()
+    for row in csv.DictReader(rows, delimiter="\t", quoting=csv.QUOTE_NONE):
+        if row["lang"] == lang:
+            yield row["caption"]
 
 
 def lines(counts: Counter[str], noisy: Iterable[str]) -> list[str]:
