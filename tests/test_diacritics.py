@@ -52,25 +52,6 @@ def test_what_a_foreign_keyboard_leaves_out_comes_back(typed: str, meant: str) -
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("DƏNIZ", "dəniz"),
-        ("IT VƏ PIŞIK", "it və pişik"),
-        ("QIRMIZI MAŞIN", "qırmızı maşın"),
-        ("Işıqlı Dəniz", "işıqlı dəniz"),
-        ("GÖZƏLLIYIMIZDƏKINI", "gözəlliyimizdəkini"),  # in no list: by vowel harmony
-        ("ŞAQQILDATDIQLARINI", "şaqqıldatdıqlarını"),
-        ("ZIRƏKŞ", "zirəkş"),  # by the vowel after it
-        ("ZIŞ", "zış"),
-        ("İTIN QIZI", "itın qızı"),  # who writes İ means I
-        ("I see a DOG", "i see a dog"),
-    ],
-)
-def test_capitals_of_software_that_knows_no_dotted_ones(typed: str, meant: str) -> None:
-    assert normalize_text(typed, SHIPPED) == meant
-
-
-@pytest.mark.parametrize(
     "text",
     [
         "a man is sitting on a red bed",  # bed, is and on are Azerbaijani, too: bəd, iş, ön
@@ -129,12 +110,6 @@ def test_what_was_typed_in_cyrillic_has_all_its_letters(typed: str, meant: str) 
     assert normalize_text(typed, SHIPPED) == meant
 
 
-def test_capitals_are_read_first() -> None:
-    spec = TextSpec(lowercase="azerbaijani", restore_diacritics=True)
-    assert normalize_text("QIRMIZI PALTARLI QIZ", spec) == "qırmızı paltarlı qız"
-    assert normalize_text("QIRMIZI", TextSpec(lowercase="azerbaijani")) == "qirmizi"
-
-
 def test_it_needs_small_letters() -> None:
     with pytest.raises(ValueError, match="restore_diacritics needs lowercase = 'azerbaijani', not 'none'"):
         TextSpec(restore_diacritics=True)
@@ -154,7 +129,7 @@ def test_captions_that_the_lists_were_not_made_from() -> None:
     half = [restore_diacritics(half_typed(text, i)) for i, text in enumerate(captions["az"])]
     assert share(half, captions["az"]) > 0.98  # 0.985 seen; 0.58 as typed
     capitals = [meant for meant in captions["az"] if normalize_text(meant.upper(), SHIPPED) == meant]
-    assert len(capitals) > 0.96 * len(captions["az"])  # 0.970 seen; 0.07 without it
+    assert len(capitals) > 0.97 * len(captions["az"])  # 0.975 seen; 0.07 without it
     changed = {lang: [t for t in texts if restore_diacritics(t) != t] for lang, texts in captions.items()}
     assert not changed["en"]
     assert (
