@@ -31,6 +31,9 @@ _DIACRITICS_DIFFERENCE = (
     "Azerbaijani typed without diacritics (qirmizi masin), without some (qirmizi maşın), or in capitals without dots "
     "(DƏNIZ), is not read as if typed with them."
 )
+_SCRIPTS_DIFFERENCE = (
+    "A word of both Latin and Cyrillic letters is not read in one of them, and ь and ъ stay."
+)
 
 
 def differences(spec: TextSpec) -> list[str]:
@@ -38,6 +41,7 @@ def differences(spec: TextSpec) -> list[str]:
     told = [*_DIFFERENCES]
     told += [_PREFIX_DIFFERENCE] if spec.prefix else []
     told += [_DIACRITICS_DIFFERENCE] if spec.restore_diacritics else []
+    told += [_SCRIPTS_DIFFERENCE] if spec.restore_diacritics and spec.from_cyrillic else []
     return [sentence.format(max_tokens=spec.max_tokens, prefix=spec.prefix) for sentence in told]
 
 

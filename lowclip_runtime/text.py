@@ -19,6 +19,7 @@ from lowclip_runtime.capitals import dotted_capitals
 from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
 from lowclip_runtime.errors import ConfigError, TextError
 from lowclip_runtime.missing_diacritics import restore_diacritics
+from lowclip_runtime.scripts import in_one_script
 from lowclip_runtime.spec import TextSpec
 
 # mBERT's vocabulary holds none of these, and people's phones write all of them.
@@ -58,7 +59,7 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     `str.lower` alone turns İ into two code points and I into i, both wrong in Azerbaijani; so `azerbaijani`
     lowers İ → i, also where others have made those two of it, and I → ı where the text holds a letter that
     English does not have. `from_cyrillic` writes Cyrillic letters as the Latin ones of today's alphabet, and
-    `restore_diacritics` qirmizi as qırmızı and DƏNIZ as DƏNİZ.
+    `restore_diacritics` qirmizi as qırmızı and DƏNIZ as DƏNİZ, and with `from_cyrillic` words of both scripts in one.
 
     Raises:
         TextError: `text` is not a string, not valid Unicode, or empty once white space is removed.
@@ -77,6 +78,8 @@ def normalize_text(text: str, spec: TextSpec) -> str:
         raise TextError("the text is empty; write a word or a sentence to search for")
     if spec.lowercase == "azerbaijani":
         clean = lower_azerbaijani(dotted_capitals(clean) if spec.restore_diacritics else clean)
+    if spec.from_cyrillic and spec.restore_diacritics:
+        clean = in_one_script(clean, AZERBAIJANI_CYRILLIC)
     latin = clean
     if spec.from_cyrillic:
         latin = unicodedata.normalize("NFC", clean.translate(_FROM_CYRILLIC))

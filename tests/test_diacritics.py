@@ -129,7 +129,7 @@ def test_captions_that_the_lists_were_not_made_from() -> None:
     half = [restore_diacritics(half_typed(text, i)) for i, text in enumerate(captions["az"])]
     assert share(half, captions["az"]) > 0.98  # 0.985 seen; 0.58 as typed
     capitals = [meant for meant in captions["az"] if normalize_text(meant.upper(), SHIPPED) == meant]
-    assert len(capitals) > 0.97 * len(captions["az"])  # 0.975 seen; 0.07 without it
+    assert len(capitals) > 0.97 * len(captions["az"])  # 0.978 seen; 0.07 without it
     changed = {lang: [t for t in texts if restore_diacritics(t) != t] for lang, texts in captions.items()}
     assert not changed["en"]
     assert (
