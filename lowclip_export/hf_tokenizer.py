@@ -28,8 +28,8 @@ _DIFFERENCES = (
 )
 _PREFIX_DIFFERENCE = "A text that begins with `{prefix}` already does not get it a second time."
 _DIACRITICS_DIFFERENCE = (
-    "Azerbaijani typed without diacritics (qirmizi masin), without some (qirmizi maşın), or in capitals without dots "
-    "(DƏNIZ), is not read as if typed with them."
+    "Azerbaijani typed without diacritics (qirmizi masin), without some (qirmizi maşın), with other letters for them "
+    "(ushaq), or in capitals without dots (DƏNIZ), is not read as if typed with them."
 )
 _SCRIPTS_DIFFERENCE = (
     "A word of both Latin and Cyrillic letters is not read in one of them, and ь and ъ stay."

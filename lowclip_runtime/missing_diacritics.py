@@ -44,7 +44,7 @@ def _of_some_letters(text: str, lines: Mapping[str, Line]) -> dict[str, str]:
     Those that can, follow where the text lacks throughout what they lack, as far as the others tell: in gozel gor ağ,
     gor is gör.
     """
-    lacking = {word: line.meant for word, line in lines.items() if _lacks_letters_of(line.meant, word)}
+    lacking = {word: line.meant for word, line in lines.items() if lacks_letters_of(line.meant, word)}
     surely = {word for word in lacking if word not in lines[word].others and not is_english(word)}
     missing = {letter for word in surely for letter in _gained(word, lacking[word])} - set(text)
     return {
@@ -52,7 +52,7 @@ def _of_some_letters(text: str, lines: Mapping[str, Line]) -> dict[str, str]:
     }
 
 
-def _lacks_letters_of(meant: str, word: str) -> bool:
+def lacks_letters_of(meant: str, word: str) -> bool:
     """Whether `word`, of as many letters, is `meant` but for diacritics, and no diacritic is another's or too many."""
     return word != meant and all(
         typed in (letter, without_diacritics(letter)) for typed, letter in zip(word, meant, strict=True)

@@ -21,6 +21,7 @@ from lowclip_runtime.errors import ConfigError, TextError
 from lowclip_runtime.missing_diacritics import restore_diacritics
 from lowclip_runtime.scripts import in_one_script
 from lowclip_runtime.spec import TextSpec
+from lowclip_runtime.spelled_letters import read_spelled_letters
 
 # mBERT's vocabulary holds none of these, and people's phones write all of them.
 TYPOGRAPHIC = str.maketrans(
@@ -84,7 +85,7 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     if spec.from_cyrillic:
         latin = unicodedata.normalize("NFC", clean.translate(_FROM_CYRILLIC))
     if spec.restore_diacritics and latin == clean:  # Cyrillic has every letter: what lacks none is meant so
-        latin = restore_diacritics(latin)
+        latin = restore_diacritics(read_spelled_letters(latin))
     return spec.prefix + latin
 
 
