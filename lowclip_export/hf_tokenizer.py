@@ -31,6 +31,9 @@ _DIACRITICS_DIFFERENCE = (
     "Azerbaijani typed without diacritics (qirmizi masin), without some (qirmizi maşın), with other letters for them "
     "(ushaq), or in capitals without dots (DƏNIZ), is not read as if typed with them."
 )
+_MARKS_DIFFERENCE = (
+    "Marks and emoji that touch words (#it, it_qaçır) and drawn out letters (gözəəəl) are not taken off."
+)
 _SCRIPTS_DIFFERENCE = (
     "A word of both Latin and Cyrillic letters is not read in one of them, and ь and ъ stay."
 )
@@ -40,7 +43,7 @@ def differences(spec: TextSpec) -> list[str]:
     """How a client that knows only the bundle's `tokenizer.json` departs from ours, as sentences."""
     told = [*_DIFFERENCES]
     told += [_PREFIX_DIFFERENCE] if spec.prefix else []
-    told += [_DIACRITICS_DIFFERENCE] if spec.restore_diacritics else []
+    told += [_DIACRITICS_DIFFERENCE, _MARKS_DIFFERENCE] if spec.restore_diacritics else []
     told += [_SCRIPTS_DIFFERENCE] if spec.restore_diacritics and spec.from_cyrillic else []
     return [sentence.format(max_tokens=spec.max_tokens, prefix=spec.prefix) for sentence in told]
 

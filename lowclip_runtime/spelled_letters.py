@@ -11,7 +11,8 @@ from lowclip_runtime.word_list import azerbaijani, is_english
 
 _SPELLINGS = {"sh": "ş", "ch": "ç", "gh": "ğ", "kh": "x", "w": "ş", "4": "ç", "ä": "ə"}
 _SPELLED = re.compile(r"[scgk]h|[wä]|4(?=[^\W\d_])")
-_WORD = re.compile(r"(?:[^\W\d_]|(?<!\d)4(?=[^\W\d_]))+")
+_LETTER = r"[^\W\d_]"
+_WORD = re.compile(rf"(?:{_LETTER}|(?:(?<!\S)|(?<={_LETTER}))4(?={_LETTER}))+")
 
 
 def read_spelled_letters(text: str) -> str:

@@ -18,6 +18,7 @@ from tokenizers.models import Unigram
 from lowclip_runtime.capitals import dotted_capitals
 from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
 from lowclip_runtime.errors import ConfigError, TextError
+from lowclip_runtime.loose_marks import without_drawn_out_letters, without_loose_marks
 from lowclip_runtime.missing_diacritics import restore_diacritics
 from lowclip_runtime.scripts import in_one_script
 from lowclip_runtime.spec import TextSpec
@@ -60,7 +61,8 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     `str.lower` alone turns İ into two code points and I into i, both wrong in Azerbaijani; so `azerbaijani`
     lowers İ → i, also where others have made those two of it, and I → ı where the text holds a letter that
     English does not have. `from_cyrillic` writes Cyrillic letters as the Latin ones of today's alphabet, and
-    `restore_diacritics` qirmizi as qırmızı and DƏNIZ as DƏNİZ, and with `from_cyrillic` words of both scripts in one.
+    `restore_diacritics` qirmizi as qırmızı, ushaq as uşaq, DƏNIZ as DƏNİZ and #gözəəəl as gözəl, and with
+    `from_cyrillic` words of both scripts in one.
 
     Raises:
         TextError: `text` is not a string, not valid Unicode, or empty once white space is removed.
@@ -72,6 +74,8 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     clean = unicodedata.normalize(
         "NFC", clean
     )  # a letter and its mark, where what stood between them is gone
+    if spec.restore_diacritics:
+        clean = without_loose_marks(clean)
     clean = _SPACES.sub(" ", clean).strip()
     if _SURROGATE.search(clean):
         raise TextError(f"the text {clean!a} is not valid UTF-8; type it again, or save its file as UTF-8")
@@ -79,14 +83,20 @@ def normalize_text(text: str, spec: TextSpec) -> str:
         raise TextError("the text is empty; write a word or a sentence to search for")
     if spec.lowercase == "azerbaijani":
         clean = lower_azerbaijani(dotted_capitals(clean) if spec.restore_diacritics else clean)
+    return spec.prefix + _as_meant(clean, spec)
+
+
+def _as_meant(text: str, spec: TextSpec) -> str:
+    """`text`, in small letters, in today's alphabet with all its letters, as far as `spec` asks for it."""
     if spec.from_cyrillic and spec.restore_diacritics:
-        clean = in_one_script(clean, AZERBAIJANI_CYRILLIC)
-    latin = clean
-    if spec.from_cyrillic:
-        latin = unicodedata.normalize("NFC", clean.translate(_FROM_CYRILLIC))
-    if spec.restore_diacritics and latin == clean:  # Cyrillic has every letter: what lacks none is meant so
-        latin = restore_diacritics(read_spelled_letters(latin))
-    return spec.prefix + latin
+        text = in_one_script(text, AZERBAIJANI_CYRILLIC)
+    latin = unicodedata.normalize("NFC", text.translate(_FROM_CYRILLIC)) if spec.from_cyrillic else text
+    if not spec.restore_diacritics:
+        return latin
+    plain = without_drawn_out_letters(latin)
+    if latin != text:  # Cyrillic has every letter: what lacks none is meant so
+        return plain
+    return restore_diacritics(read_spelled_letters(plain))
 
 
 def lower_azerbaijani(text: str) -> str:

@@ -21,6 +21,7 @@ import click
 from lowclip_runtime.cli.options import refuse_in_one_sentence
 from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.files import whole_file
+from lowclip_runtime.loose_marks import without_drawn_out_letters
 from lowclip_runtime.pairs import read_pairs
 from lowclip_runtime.text import lower_azerbaijani
 from lowclip_runtime.word_list import typed_as
@@ -87,9 +88,10 @@ def lines(counts: Counter[str], noisy: Iterable[str]) -> list[str]:
 
     It gets a `?` where what is typed is a word of the texts as well, or where all its words are of `noisy`. Words with
     other diacritics follow on the same terms. Words of `noisy` without diacritics are left out: many of them are no
-    Azerbaijani.
+    Azerbaijani; and those with drawn out letters, which no query keeps.
     """
-    words = sorted({*counts, *(word for word in noisy if _LATIN.fullmatch(word))})
+    usable = (word for word in noisy if _LATIN.fullmatch(word) and word == without_drawn_out_letters(word))
+    words = sorted({*counts, *usable})
     alike: dict[str, list[str]] = {}
     for word in words:
         alike.setdefault(without_diacritics(word), []).append(word)

@@ -41,7 +41,7 @@ def test_letters_spelled_by_others_are_read_as_themselves(typed: str, meant: str
         "shah", "lavash", "charlie chaplin", "show", "www",  # English knows them
         "a chay in a cup",  # more words are English
         "mädchen im garten", "tyttö järvellä", "washington",  # not Azerbaijani when read so
-        "4 it", "14it", "qırmızı 4", "4k", "ps4",  # a number
+        "4 it", "14it", "qırmızı 4", "4k", "ps4", "5-4ay",  # a number
         "ishal",  # is-hal: a word as it is typed
     ],
 )  # fmt: skip

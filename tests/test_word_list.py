@@ -34,7 +34,7 @@ def test_every_line_of_a_list_is_found(name: str) -> None:
 
 def test_the_likeliest_word_is_chosen() -> None:
     counts = Counter({"üzən": 3, "uzən": 1, "it": 5, "qar": 2, "on": 4, "ön": 9})
-    noisy = ["uzen", "kərə", "kere", "kəre", "toplarinin", "facebook", "ab-ı", "qâr"]
+    noisy = ["uzen", "kərə", "kere", "kəre", "toplarinin", "facebook", "ab-ı", "qâr", "həəə"]
     assert sorted(lines(counts, noisy)) == sorted(["üzən uzən", "it", "qar", "ön?", "kərə? kəre"])
 
 

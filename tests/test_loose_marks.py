@@ -1,0 +1,65 @@
+"""Marks beside words and letters drawn out in them: what goes, and what stays."""
+
+import pytest
+
+from lowclip_runtime.loose_marks import without_drawn_out_letters
+from lowclip_runtime.spec import TextSpec
+from lowclip_runtime.text import normalize_text
+
+SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True, restore_diacritics=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("#it", "it"),
+        ("#it#dəniz", "it dəniz"),
+        ("it_qaçır", "it qaçır"),
+        ("dəniz/qum", "dəniz qum"),
+        ("🐶it", "🐶 it"),
+        ("it🐶", "it 🐶"),
+        ("❤️qız⭐", "❤ qız ⭐"),
+        ("gözəəəl", "gözəl"),
+        ("GÖZƏƏƏLL", "gözəll"),
+        ("gozeeel qiz", "gözəl qız"),
+        ("ҝөзәәәл", "gözəl"),
+        ("iiit", "it"),
+        ("loooking", "looking"),  # loking is no word
+        ("nbvvvcxz", "nbvcxz"),
+    ],
+)
+def test_words_are_read_without_what_touches_them_and_is_drawn_out(typed: str, meant: str) -> None:
+    assert normalize_text(typed, SHIPPED) == meant
+    assert normalize_text(meant, SHIPPED) == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#",
+        "# it",
+        "#1",
+        "c#",
+        "1/2",
+        "_it",
+        "it_",
+        "5_qız",
+        "saat",
+        "haqq",
+        "1000 it",
+        "🐶🐶🐶",
+        "www",
+        "it!!!",
+    ],
+)
+def test_other_marks_and_two_letters_alike_stay(text: str) -> None:
+    assert normalize_text(text, SHIPPED) == text
+
+
+@pytest.mark.parametrize("text", ["iii", "viii", "xııı əsr", "xxx", "clxxx"])
+def test_roman_numerals_stay(text: str) -> None:
+    assert without_drawn_out_letters(text) == text
+
+
+def test_other_models_read_them_as_they_are() -> None:
+    assert normalize_text("#it_🐶it gözəəəl", TextSpec(lowercase="azerbaijani")) == "#it_🐶it gözəəəl"
