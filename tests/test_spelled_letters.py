@@ -42,6 +42,7 @@ def test_letters_spelled_by_others_are_read_as_themselves(typed: str, meant: str
         "a chay in a cup",  # more words are English
         "mädchen im garten", "tyttö järvellä", "washington",  # not Azerbaijani when read so
         "4 it", "14it", "qırmızı 4", "4k", "ps4", "5-4ay",  # a number
+        "kh", "sh", "w",  # a letter is no word
         "ishal",  # is-hal: a word as it is typed
     ],
 )  # fmt: skip
