@@ -34,7 +34,7 @@ def dotted_capitals(text: str) -> str:
 def _dotted(word: str, tells_apart: bool) -> str:
     small = word.translate(_AS_WRITTEN).lower()
     line = azerbaijani(without_diacritics(small))
-    is_word = line is not None and (small == line.meant or small in line.others)
+    is_word = line is not None and len(word) > 1 and (small == line.meant or small in line.others)
     if not is_word and is_english(word.translate(_DOTTED).lower()):
         return word.replace("I", "İ")
     if line is not None and line.meant.translate(_DOTLESS) == small.translate(_DOTLESS):

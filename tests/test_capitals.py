@@ -47,6 +47,7 @@ def test_who_writes_dotted_capitals_means_the_others_where_that_is_a_word(typed:
         ("GIRL IN GƏNCƏ", "girl in gəncə"),
         ("A DOG WITH ƏLİ IS RUNNING", "a dog with əli is running"),
         ("Girl In Şəki", "girl in şəki"),
+        ("I am in Şuşa", "i am in şuşa"),
         ("SARI GÜL", "sarı gül"),  # a sari is English, and sarı is yellow
     ],
 )
