@@ -22,6 +22,7 @@ else:
     _HAS_LOCKS = True
 
 _MARK = ".lowclip-"  # with 8 hex digits: no file of a person's own is named so
+_holders: dict[int, int] = {}  # descriptor → the process that holds by it
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -127,13 +128,17 @@ def hold(path: str | Path, *, wait: bool = False) -> int | None:
         if isinstance(error, BlockingIOError):
             raise
         return None  # a network file system without locks
+    _holders[descriptor] = os.getpid()
     return descriptor
 
 
 def let_go(descriptor: int | None) -> None:
-    """End what `hold` began."""
-    if descriptor is not None:
-        os.close(descriptor)
+    """End what `hold` began, for processes forked meanwhile as well; in one of these it goes on for the others."""
+    if descriptor is None:
+        return
+    if _holders.pop(descriptor, None) == os.getpid():
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closed alone, it would be held by those processes
+    os.close(descriptor)
 
 
 def mend(target: str | Path) -> None:

@@ -5,6 +5,7 @@ output means is `clip.py`.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ProviderError, first_line
+from lowclip_runtime.forks import keep_after_forks
 from lowclip_runtime.openvino_options import LEAST_ONNXRUNTIME, openvino_options
 from lowclip_runtime.streams import Streams
 
@@ -84,6 +86,7 @@ class TowerSession:
         if not self.path.is_file():
             raise BundleError(f"{path} is missing; copy or export the bundle again")
         self.provider = provider
+        self._process = os.getpid()
         if provider != "cpu":
             self.provider, self._together = self._open(self.threads)
 
@@ -93,16 +96,18 @@ class TowerSession:
         Raises:
             BundleError: the graph has other inputs or outputs, or cannot run on these shapes.
         """
+        if os.getpid() != self._process:
+            self._open_again()
         in_parts = self._runs_parts and 1 < self.threads <= len(next(iter(feed.values())))
         session = self._alone if in_parts else self._together
         self._check_names(session, output, feed)
         try:
             if in_parts:
                 result = self._streams.run(lambda part: self._run(session, output, part), feed)
+            elif self._is_on_gpu:
+                result = self._run_bound(output, feed)
             else:
-                result = (
-                    self._run_bound(output, feed) if self._is_on_gpu else self._run(session, output, feed)
-                )
+                result = self._run(session, output, feed)
         except _ort_errors() as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
             raise BundleError(f"{self.path} does not run on {shapes}: {first_line(error)}") from error
@@ -130,7 +135,17 @@ class TowerSession:
 
     def _open(self, threads: int, streams: int = 1) -> tuple[str, ort.InferenceSession]:
         options = session_options(threads, self._spin_us)
-        return _open(self.path, self.provider, options, self._provider_options, streams)
+        opened = _open(self.path, self.provider, options, self._provider_options, streams)
+        keep_after_forks(opened[1])
+        return opened
+
+    def _open_again(self) -> None:
+        """After a fork, which has none of a session's threads."""
+        for name in ("_together", "_alone", "_streams"):
+            self.__dict__.pop(name, None)
+        if self.provider != "cpu":
+            self._together = self._open(self.threads)[1]
+        self._process = os.getpid()
 
     def _check_names(
         self, session: ort.InferenceSession, output: str, feed: Mapping[str, NDArray[Any]]

@@ -12,7 +12,8 @@ follow it instead of scanning. Points that come later are scanned until it is bu
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -69,7 +70,7 @@ class Shard:
         self.path = path
         self.vectors = vectors
         self.candidates = CANDIDATES[vectors]
-        self._held: int | None = None
+        self._let_go: Callable[[], object] = lambda: None
         self._engine = SharedEngine(path)
         self._look_for_graph()
 
@@ -104,7 +105,7 @@ class Shard:
         except BaseException:
             let_go(held)
             raise
-        shard._held = held
+        shard._let_go = weakref.finalize(shard, let_go, held)  # called once, by whoever comes first
         return shard
 
     @classmethod
@@ -120,8 +121,12 @@ class Shard:
         try:
             self._engine.close()
         finally:
-            let_go(self._held)
-            self._held = None
+            self._let_go()
+
+    @property
+    def writing(self) -> contextlib.AbstractContextManager[bool]:
+        """Held while points are changed by what they were: nobody else changes any meanwhile."""
+        return self._engine.writing
 
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""

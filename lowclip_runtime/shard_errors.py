@@ -50,6 +50,13 @@ def closed(path: Path) -> IndexFileError:
     return IndexFileError(f"{path.parent} is closed; open it again")
 
 
+def forked(path: Path) -> IndexFileError:
+    """What is raised in a process that was forked from the one which opened the shard at `path`."""
+    return IndexFileError(
+        f"{path.parent} was opened by the process that this one was forked from; open it in the one that uses it"
+    )
+
+
 def check_free_space(index: Path, needed: float = 0, least: int = _LEAST_FREE_BYTES) -> None:
     """Stop while the engine still has room to write; `index` is there, or the folder that it shall lie in.
 

@@ -2,40 +2,55 @@
 
 Qdrant Edge answers many threads at once. But its files can be replaced, and its settings changed, only while it is
 closed. What is asked and told in words of the engine is `shard.py`'s affair.
+
+An exception may come between any two lines of the main thread, as of Ctrl-C: nobody may wait for it forever then.
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import qdrant_edge
 
-from lowclip_runtime.shard_errors import closed, engine_errors
+from lowclip_runtime.forks import close_files_below, keep_after_forks
+from lowclip_runtime.shard_errors import closed, engine_errors, forked
 
 T = TypeVar("T")
+_LOOK_EVERY_S = 0.1  # whether anyone still asks, should a signal have come before it was told
 
 
 class SharedEngine:
-    """An open engine.
+    """An open engine, for the process that opened it.
 
     Attributes:
         writing: held by whoever changes points, and by whoever replaces them all, so that no change is lost.
 
     Raises:
-        IndexFileError: every method, where the files are damaged, locked or cannot be written.
+        IndexFileError: every method, where the files are damaged, locked or cannot be written, or after a fork.
     """
 
     def __init__(self, path: Path) -> None:
         self.writing = threading.RLock()
         self._path = path
+        self._process = os.getpid()
         self._closing = threading.RLock()  # held by the one thread that closes it
-        self._turn = threading.Condition()
-        self._asking = 0  # threads
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
+        self._asking: set[object] = set()  # one for each question
         self._is_closing = self._is_closed = False
+        self._engine: Any  # an EdgeShard, or None while it is opened anew
         with engine_errors(path):
             self._engine = load_engine(path)
+        keep_after_forks(self, partial(close_files_below, path.resolve()))
+
+    @property
+    def is_of_parent(self) -> bool:
+        """Whether this process was forked from the one that opened it."""
+        return os.getpid() != self._process
 
     def ask(self, question: Callable[[qdrant_edge.EdgeShard], T]) -> T:
         """What the engine answers; who asks while it is reopened waits for that.
@@ -43,15 +58,20 @@ class SharedEngine:
         Raises:
             IndexFileError: also where `close` was called.
         """
-        with self._turn:
-            self._turn.wait_for(lambda: not self._is_closing)
-            self._asking += 1
+        if self.is_of_parent:
+            raise forked(self._path)
+        if self._engine is None:
+            self._reload()
+        mine = object()
         try:
+            with self._lock:
+                self._turn.wait_for(lambda: not self._is_closing)
+                self._asking.add(mine)
             with engine_errors(self._path):
                 return question(self._engine)
         finally:
-            with self._turn:
-                self._asking -= 1
+            self._asking.discard(mine)
+            with self._lock:
                 self._turn.notify_all()
 
     def update(self, operation: Any) -> None:
@@ -60,10 +80,16 @@ class SharedEngine:
             self.ask(lambda engine: engine.update(operation))
 
     def close(self) -> None:
-        """Write what is pending and close the engine for good, once all have their answers."""
+        """Write what is pending and close the engine for good, once all have their answers.
+
+        After a fork nothing is: the engine is the parent's.
+        """
+        if self.is_of_parent:
+            return
         with self._alone(), engine_errors(self._path):
             self._is_closed = True
-            self._engine.close()
+            if self._engine is not None:
+                self._engine.close()
 
     @contextlib.contextmanager
     def reopened(self, config: qdrant_edge.EdgeConfig | None = None) -> Iterator[None]:
@@ -75,23 +101,32 @@ class SharedEngine:
         with self._alone(), engine_errors(self._path):
             if self._is_closed:
                 raise closed(self._path)
-            self._engine.close()
             try:
+                engine, self._engine = self._engine, None
+                if engine is not None:
+                    engine.close()
                 yield
             finally:
                 self._engine = load_engine(self._path, config)
+
+    def _reload(self) -> None:
+        """Wait while it is opened anew, and open it should an exception have come meanwhile."""
+        with self._closing, engine_errors(self._path):
+            if self._engine is None and not self._is_closed:
+                self._engine = load_engine(self._path)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """While nobody asks: the engine cannot be closed while it reads a page of points for another thread."""
         with self._closing:
             try:
-                with self._turn:
+                with self._lock:
                     self._is_closing = True
-                    self._turn.wait_for(lambda: not self._asking)
+                    while self._asking:
+                        self._turn.wait(_LOOK_EVERY_S)
                 yield
             finally:
-                with self._turn:
+                with self._lock:
                     self._is_closing = False
                     self._turn.notify_all()
 

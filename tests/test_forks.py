@@ -1,0 +1,139 @@
+"""What a process that was forked from one with an open index and model can do, as a worker of a server is."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import picture
+
+from lowclip_runtime.clip import LowClip
+from lowclip_runtime.errors import IndexFileError
+from lowclip_runtime.index import Index
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+_PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def clip(tiny_bundle: Path) -> LowClip:
+    """With threads of its own in the sessions, and all of them begun."""
+    opened = LowClip.open(tiny_bundle, threads=2)
+    opened.embed_images([picture((9, 9, 200))] * 4)
+    opened.embed_texts(["göy"])
+    opened.embed_texts(["göy", "it"] * 40)
+    return opened
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    picture((9, 9, 200)).save(folder / "a.png")
+    return folder
+
+
+def in_child(work: Callable[[], object], *, leave: Callable[[], None] = lambda: os._exit(0)) -> None:
+    """Do it in a forked process, which must come to its end."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        leave()
+    ends = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < ends:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert status == 0
+            return
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    pytest.fail("the child hung")
+
+
+def test_a_model_embeds_in_a_child_as_in_its_parent(clip: LowClip) -> None:
+    photos, texts = [picture((200, 9, 9))] * 4, ["qara it", "göy"] * 20
+    images, queries = clip.embed_images(photos), clip.embed_texts(texts)
+
+    def work() -> None:
+        np.testing.assert_array_equal(clip.embed_images(photos), images)
+        np.testing.assert_array_equal(clip.embed_texts(texts), queries)
+        assert len(clip.embed_texts(["yox"])) == 1
+
+    in_child(work)
+    work()
+
+
+def test_an_index_says_in_a_child_that_it_is_the_parents(
+    tmp_path: Path, clip: LowClip, gallery: Path
+) -> None:
+    with Index.open(tmp_path / "i", clip) as index:
+        index.add_folder(gallery)
+        photo = str(gallery / "a.png")
+
+        def work() -> None:
+            for use in (
+                lambda: index.search("göy"),
+                lambda: index.set_facts({photo: {"who": "Leyla"}}),
+                lambda: index.remove([photo]),
+                lambda: len(index),
+                index.compact,
+            ):
+                with pytest.raises(
+                    IndexFileError, match="was opened by the process that this one was forked from"
+                ):
+                    use()
+            index.close()
+
+        in_child(work)
+        with pytest.raises(IndexFileError, match="is open in another process"):
+            Index.open(tmp_path / "i", clip)  # the child has closed nothing of its parent's
+        assert [hit.path for hit in index.search("göy")] == [photo]
+
+
+@pytest.mark.parametrize("way", ["as it is", "without the index"])
+def test_a_child_comes_to_its_end_by_itself(way: str, tmp_path: Path, clip: LowClip) -> None:
+    """Libraries wait for their threads when what they have opened is freed."""
+    opened = {"index": Index.open(tmp_path / "i", clip)}
+
+    def work() -> None:
+        if way == "without the index":
+            opened.clear()
+            gc.collect()
+
+    def leave() -> None:
+        clip.__dict__.clear()  # its sessions are freed as at the end of the interpreter
+        gc.collect()
+        os._exit(0)
+
+    in_child(work, leave=leave)
+    opened["index"].close()
+
+
+def test_a_child_that_lives_on_holds_nothing_that_its_parent_closes(tmp_path: Path, clip: LowClip) -> None:
+    index = Index.open(tmp_path / "i", clip)
+    other = multiprocessing.get_context("fork").Process(target=time.sleep, args=(_PATIENCE_S,))
+    other.start()
+    try:
+        index.close()
+        Index.open(tmp_path / "i", clip).close()
+        assert other.is_alive()
+    finally:
+        other.kill()
+        other.join()
+
+
+def test_an_index_that_is_dropped_is_let_go(tmp_path: Path, clip: LowClip) -> None:
+    Index.open(tmp_path / "i", clip)
+    gc.collect()
+    Index.open(tmp_path / "i", clip).close()
