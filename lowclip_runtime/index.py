@@ -175,11 +175,11 @@ class Index:
         A photo that still is in its gallery comes back with the next `add_folder`.
 
         Raises:
-            InputError: one path instead of a list of them.
+            InputError: one path instead of a list of them, or something else in it.
         """
         if isinstance(paths, str | os.PathLike):
             raise InputError(f"remove wants a list of photos; write [photo], not one {type(paths).__name__}")
-        return remove_photos(self._shard, [str(path) for path in paths])
+        return remove_photos(self._shard, list(paths))
 
     def forget(self, folder: str | Path) -> int:
         """Take all photos below a folder out of the index and say how many were in it; the files are left alone.

@@ -29,27 +29,40 @@ def set_facts(shard: Shard, facts: Mapping[str, Mapping[str, Any]]) -> int:
         raise InputError(f"facts must be a mapping of photos to theirs, not {facts!r}")
     alike: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for path, given in facts.items():
+        path = _checked(path)
         checked = checked_facts(given, path)
         alike.setdefault(repr(sorted(checked.items())), (checked, []))[1].append(path)
     told = 0
     for checked, paths in alike.values():
         for some in batches(paths, _BATCH):
-            known = _known(shard, some)
-            shard.set_payload(known, checked)
+            with shard.writing:  # a photo that is told of is still there
+                known = _known(shard, some)
+                shard.set_payload(known, checked)
             told += len(known)
     shard.flush()
     return told
 
 
-def remove_photos(shard: Shard, paths: Sequence[str]) -> int:
-    """Take photos out; how many of them were there."""
+def remove_photos(shard: Shard, paths: Sequence[str | Path]) -> int:
+    """Take photos out; how many of them were there.
+
+    Raises:
+        InputError: one of them is no path.
+    """
     told = 0
-    for some in batches(paths, _BATCH):
-        known = _known(shard, some)
-        shard.delete(known)
+    for some in batches(map(_checked, paths), _BATCH):
+        with shard.writing:
+            known = _known(shard, some)
+            shard.delete(known)
         told += len(known)
     shard.flush()
     return told
+
+
+def _checked(path: str | Path) -> str:
+    if not isinstance(path, str | Path):
+        raise InputError(f"a photo must be a path, not {path!r}")
+    return str(path)
 
 
 def _known(shard: Shard, paths: Sequence[str]) -> list[str]:

@@ -126,7 +126,7 @@ class _GalleryUpdate:
         ids = [*sorted(self._gone), *sorted(self._changed_ids)]
         self._journal = FactsJournal(shard.path.parent, root)
         self._kept = KeptFacts(shard, ids, self._journal.left, self._with_content)
-        self._moved: set[str] = set()  # of the gone, those whose content was found elsewhere
+        self._moved: dict[str, str] = {}  # of the gone, those whose content was found elsewhere, and where
         self._stays: set[str] = set()  # of the changed, those with their old content
         self._on_the_way: OrderedDict[str, Point] = OrderedDict()
 
@@ -149,12 +149,24 @@ class _GalleryUpdate:
     def remove_gone(self) -> None:
         """Comes after storing, so that a moved photo still finds its embedding under the old path."""
         for batch in batches(self._plan.gone, _DELETE_BATCH):
-            self._shard.delete([self._id(path) for path in batch])
-            self._shard.flush()
+            with self._shard.writing:
+                self._hand_on([self._id(path) for path in batch])
+                self._shard.delete([self._id(path) for path in batch])
+                self._shard.flush()
         self._journal.end()
         self.tally.removed += len(self._plan.gone)
 
+    def _hand_on(self, gone: list[str]) -> None:
+        """What was said of photos by their old names while they were looked for is said of them by their new ones."""
+        for one, payload in self._shard.retrieve([one for one in gone if one in self._moved]).items():
+            if said := self._kept.since(one, payload):
+                self._shard.set_payload([self._moved[one]], said)
+
     def _store(self, outcomes: list[_Outcome]) -> None:
+        with self._shard.writing:  # what is said of a photo from here on is said of what is stored
+            self._store_alone(outcomes)
+
+    def _store_alone(self, outcomes: list[_Outcome]) -> None:
         points, broken = [], []
         before = self._shard.retrieve(
             [self._id(one.file.path) for one in outcomes if one.file.path in self._changed]
@@ -221,7 +233,7 @@ class _GalleryUpdate:
         is_copy = any(one in self._moved or self._is_there(one) for one in ids)
         moved_from = next((one for one in ids if one in self._gone and one not in self._moved), None)
         if moved_from is not None:
-            self._moved.add(moved_from)
+            self._moved[moved_from] = own
         return _Outcome(photo.file, photo.sha256, photo.facts, said, embedding, is_copy=is_copy)
 
     def _is_there(self, one: str) -> bool:
