@@ -37,6 +37,7 @@ BATCH_TOKENS = 512  # of texts, padding included: memory depends on tokens, not 
 # that one thread runs at a time: activations of more leave the cache, of one alone cost ResNet-50 3 %
 PART_IMAGES = 2
 _REMEMBERED_QUERIES = 256
+_LONGEST_REMEMBERED = 1000  # characters; clients may send any number of them, and people do not
 
 
 class LowClip:
@@ -118,14 +119,16 @@ class LowClip:
         """Images → embeddings (N, D) float32, unit norm; `images` is read batch by batch.
 
         Args:
-            images: paths, encoded bytes, PIL images, or (H, W, 3) uint8 RGB arrays.
+            images: paths, encoded bytes, PIL images, (H, W, 3) uint8 RGB arrays, or files. Paths and bytes are decoded
+                in several threads, all others as they come, since they may be changed once the next one is asked for.
 
         Raises:
             ImageError: an image cannot be decoded; the message names it.
             InputError: one image instead of a list of them, or `batch_size` is less than 1.
             BundleError: the image tower does not run, or gives values that are not finite.
         """
-        if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
+        is_one = isinstance(images, str | bytes | os.PathLike) or hasattr(images, "read")
+        if is_one or not isinstance(images, Iterable):
             raise InputError(
                 f"embed_images wants a list of images; write [image], not one {type(images).__name__}"
             )
@@ -144,11 +147,19 @@ class LowClip:
         For folders of any size: decoding runs ahead in threads while the tower works, and memory stays flat.
         """
         _check_batch_size(batch_size)
-        decoded = done_ahead(self.read_pixels, images, threads=self.threads, ahead=batch_size)
+        begun = map(self._begun, images)
+        decoded = done_ahead(self._ended, begun, threads=self.threads, ahead=batch_size)
         for batch in batches(decoded, batch_size):
             embeddings = iter(self.embed_pixels([one for one in batch if not isinstance(one, ImageError)]))
             for pixels in batch:
                 yield pixels if isinstance(pixels, ImageError) else next(embeddings)
+
+    def _begun(self, image: ImageInput) -> str | os.PathLike[str] | bytes | Pixels | ImageError:
+        """What nobody can change any more, and is decoded later, or the pixels of what somebody could."""
+        return image if isinstance(image, str | os.PathLike | bytes) else self.read_pixels(image)
+
+    def _ended(self, begun: str | os.PathLike[str] | bytes | Pixels | ImageError) -> Pixels | ImageError:
+        return begun if isinstance(begun, np.ndarray | ImageError) else self.read_pixels(begun)
 
     def read_pixels(self, image: ImageInput) -> Pixels | ImageError:
         """What of an image the tower sees, (size_px, size_px, 3) uint8, or the `ImageError` that it gave.
@@ -189,10 +200,12 @@ class LowClip:
         """
         if isinstance(texts, str):
             raise TextError("embed_texts wants a list of texts; write [text], not one str")
+        if not isinstance(texts, Iterable):
+            raise TextError(f"embed_texts wants a list of texts, not {type(texts).__name__}")
         if batch_size is not None:
             _check_batch_size(batch_size)
         texts = list(texts)
-        if len(texts) == 1 and isinstance(texts[0], str):
+        if len(texts) == 1 and isinstance(texts[0], str) and len(texts[0]) <= _LONGEST_REMEMBERED:
             return self._remembered(texts[0]).copy()
         token_ids = self.tokenizer.token_ids(texts)
         by_length = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]))

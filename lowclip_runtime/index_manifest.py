@@ -127,11 +127,16 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
         raise IndexFileError(
             f"{path} is a server's address, and only folders can be indexes yet; name a folder"
         )
+    if "\0" in str(path):
+        raise IndexFileError(f"{str(path)!r} holds a NUL, which no folder's name can; name another one")
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is made
     mend(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise IndexFileError(_not_an_index(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IndexFileError(f"{path} cannot be made: {os_reason(error)}; name another folder") from error
     check_free_space(path)
     with aside(path, ".tmp", folder=True) as new:
         Shard.create(new / SHARD_NAME, manifest.dims, lookup_keys, manifest.vectors)

@@ -16,7 +16,7 @@ from lowclip_runtime.errors import ImageError
 from lowclip_runtime.folder import FoundFile, os_reason, printable
 from lowclip_runtime.photo_facts import Facts, content_facts
 from lowclip_runtime.points import Point
-from lowclip_runtime.preprocess import NO_IMAGE, is_image
+from lowclip_runtime.preprocess import NO_IMAGE
 from lowclip_runtime.stream import done_ahead
 
 # Photos read and waiting, 150 KB each: as many as let the threads read on while the tower runs a batch.
@@ -52,7 +52,7 @@ def read_photos(
             with path.open("rb") as opened:
                 facts = content_facts(opened)
                 opened.seek(0)
-                if not facts and not is_image(opened):  # gigabytes of HEIC need not be hashed each time
+                if not facts and not _is_image(opened):  # gigabytes of HEIC need not be hashed each time
                     return ReadPhoto(file, reason=NO_IMAGE)
                 opened.seek(0)
                 content = _held(opened)
@@ -69,6 +69,19 @@ def read_photos(
         return ReadPhoto(file, sha256, facts, pixels=pixels)
 
     return done_ahead(read, files, threads=clip.threads, ahead=AHEAD)
+
+
+def _is_image(file: io.BufferedReader) -> bool:
+    """Whether its first bytes are those of a format that Pillow reads; the rest of it may still be damaged."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file):
+            return True
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # `decode` says what it is
+        return True
 
 
 class _Content(io.BytesIO):

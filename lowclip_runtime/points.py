@@ -1,7 +1,7 @@
 """What goes into a shard and comes out of it."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -47,16 +47,21 @@ def checked_where(where: Filter | None) -> Where | None:
         raise InputError(f"a filter must be a mapping of a fact's name to its value, not {where!r}")
     checked = {}
     for name, value in where.items():
-        values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+        values = list(value) if isinstance(value, Sequence | Set) and not isinstance(value, str) else [value]
         if not is_fact_name(name) or not all(map(_is_fact_value, values)):
             raise InputError(
                 f"a filter must be a fact's name with a text, a whole number or a list of these, "
                 f"not {name!r}: {value!r}"
             )
         checked[composed(name)] = [
-            str(one).lower() if isinstance(one, bool) else composed(str(one)) for one in values
+            str(one).lower() if isinstance(one, bool) else composed(_text_of(one)) for one in values
         ]
     return checked
+
+
+def _text_of(value: str | int) -> str:
+    """A member of an Enum that is a text, or a number, is what it is worth."""
+    return str.__str__(value) if isinstance(value, str) else str(int(value))
 
 
 def composed(text: str) -> str:

@@ -7,6 +7,7 @@ calls `preprocess`. Which model wants what is `spec.py`.
 
 import io
 import os
+import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -14,7 +15,7 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile
 
 from lowclip_runtime import jpeg_scaled
 from lowclip_runtime.decode_cost import decode_bytes
@@ -52,6 +53,7 @@ Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom
 # Key of a decoded image's `info`: its size and the box in it that the photo fills. A JPEG of 2,993 pixels decoded to an
 # eighth has 375, of which the photo fills 374.1: taken for all of them, it is stretched and its pixels move.
 _EXTENT = "lowclip_extent"
+_LOADING = threading.Lock()
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -64,17 +66,6 @@ def preprocess(images: Iterable[ImageInput], spec: PreprocessSpec) -> NDArray[np
     resized = [resize(decode(image, spec), spec) for image in images]
     empty = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
     return normalize(np.stack(resized) if resized else empty, spec)
-
-
-def is_image(file: BinaryIO) -> bool:
-    """Whether its first bytes are those of a format that Pillow reads; the rest of it may still be damaged."""
-    try:
-        with Image.open(file):
-            return True
-    except UnidentifiedImageError:
-        return False
-    except Exception:  # `decode` says what it is
-        return True
 
 
 def decode(
@@ -102,7 +93,7 @@ def decode(
     try:
         if isinstance(image, Image.Image):
             _check_pixels(image.size, max_pixels)
-            return _to_upright_rgb(image, _orientation(image))
+            return _to_upright_rgb(image, _loaded(image))
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             full_size = opened.size
             _check_pixels(full_size, max_pixels)
@@ -195,6 +186,14 @@ def _to_upright_rgb(image: Image.Image, orientation: int) -> Image.Image:
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return upright.convert("RGB")
+
+
+def _loaded(image: Image.Image) -> int:
+    """The orientation of a caller's image, of which one thread reads the file: others may have the same one."""
+    with _LOADING:
+        orientation = _orientation(image)
+        image.load()
+        return orientation
 
 
 def _orientation(image: Image.Image) -> int:

@@ -5,6 +5,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lowclip_runtime.errors import InputError
 
+_ROUNDING = 1e-3  # fp16 graphs give norms up to that far off, and what is stored has them, too
+
 
 def check_k(k: int) -> None:
     """Refuse a number of photos to show that is none.
@@ -19,7 +21,7 @@ def check_k(k: int) -> None:
 
 
 def checked_embedding(embedding: ArrayLike, dims: int, bundle: str) -> NDArray[np.float32]:
-    """`embedding` as an array (dims,).
+    """`embedding` as an array (dims,) of unit norm, so that scores are cosines; one of zeros stays.
 
     Args:
         bundle: the name of the one that gives such embeddings.
@@ -36,4 +38,5 @@ def checked_embedding(embedding: ArrayLike, dims: int, bundle: str) -> NDArray[n
         raise InputError(f"{needed}{array.shape}")
     if not np.isfinite(array).all():
         raise InputError(f"{needed}{array[~np.isfinite(array)][0]} among them")
-    return array
+    norm = float(np.linalg.norm(array.astype(np.float64)))
+    return array if norm == 0 or abs(norm - 1) < _ROUNDING else (array / norm).astype(np.float32)
