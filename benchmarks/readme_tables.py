@@ -16,6 +16,7 @@ _CASES = {
     "flickr8k test, az, text_to_image": "Flickr8k test, Azerbaijani → photo",
     "flickr8k test, az without diacritics": "the same typed without diacritics",
     "flickr8k test, az in capitals": "the same in capitals",
+    "flickr8k test, az in capitals without dots": "the same in capitals of software that knows no İ",
     "flickr8k test, az in Cyrillic": "the same in Cyrillic",
     "flickr8k test, az with a typing error": "the same with a typing error",
     "flickr8k test, en, text_to_image": "Flickr8k test, English → photo",
