@@ -1,8 +1,8 @@
 """The lists of words that queries are read by: which Azerbaijani word is meant by what was typed, and what is English.
 
-`words/azerbaijani.txt.xz` has one line for each way to type words on a foreign keyboard, in the order of that: the word
+`words/azerbaijani.words` has one line for each way to type words on a foreign keyboard, in the order of that: the word
 that is meant, the likeliest where several are typed alike, `?` where what is typed may be meant too (gor is a grave,
-gör means see), and after it the others that may be meant: şəhər is a town, səhər the morning. `words/english.txt.xz`
+gör means see), and after it the others that may be meant: şəhər is a town, səhər the morning. `words/english.words`
 says which words are English. `lowclip_train/word_lists.py` makes both.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lowclip_runtime.diacritics import without_diacritics
+from lowclip_runtime.packed_lines import PackedLines
 
 _ALSO_AS_TYPED = "?"
 _WORDS = Path(__file__).parent / "words"
@@ -42,22 +43,8 @@ def is_english(word: str) -> bool:
 
 
 def line_of(name: str, typed: str) -> str | None:
-    """The line of the word that is typed so, by halves: all lines as Python objects would take ten times the memory."""
-    words = _read(name)
-    wanted = typed.encode("utf-8")
-    low, high = 0, len(words)  # where lines begin
-    while low < high:
-        start = words.rfind(b"\n", low, (low + high) // 2) + 1 or low
-        end = words.index(b"\n", start)
-        line = words[start:end].decode("utf-8")
-        found = typed_as(line).encode("utf-8")
-        if found == wanted:
-            return line
-        if found < wanted:
-            low = end + 1
-        else:
-            high = start
-    return None
+    """The line of a list, by its name, of the words that are typed so."""
+    return lines_of(_WORDS / f"{name}.words").get(typed)
 
 
 def typed_as(line: str) -> str:
@@ -66,7 +53,6 @@ def typed_as(line: str) -> str:
 
 
 @cache
-def _read(name: str) -> bytes:
-    import lzma  # only the first query needs it
-
-    return lzma.decompress((_WORDS / f"{name}.txt.xz").read_bytes())
+def lines_of(path: Path) -> PackedLines:
+    """The lines of the file of a list."""
+    return PackedLines(path, typed_as)

@@ -2,7 +2,7 @@
 
     python -m lowclip_train.word_lists DATA OUT
 
-DATA holds what its README describes; OUT gets `azerbaijani.txt.xz` and `english.txt.xz`, which go to
+DATA holds what its README describes; OUT gets `azerbaijani.words` and `english.words`, which go to
 `lowclip_runtime/words`. Texts of the val and test splits are left out. Words of the texts count as often as they occur,
 those of the word list, which is noisy, a hundredth: they decide only where the texts say nothing.
 """
@@ -22,6 +22,7 @@ from lowclip_runtime.cli.options import refuse_in_one_sentence
 from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.files import whole_file
 from lowclip_runtime.loose_marks import without_drawn_out_letters
+from lowclip_runtime.packed_lines import pack
 from lowclip_runtime.pairs import read_pairs
 from lowclip_runtime.text import lower_azerbaijani
 from lowclip_runtime.word_list import typed_as
@@ -30,11 +31,6 @@ from lowclip_train.shipped_recipe import CLASS_NAMES, emoji_concepts, is_unseen,
 _WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[a-zəğışçöü]+")
 _NOISY = 0.01
-# As small as it gets; the dictionary is no larger than a list, since reading takes as much memory. Words are single
-# bytes, which `lc` and `pb` are for.
-_PACKED = [
-    {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 21, "lc": 4, "pb": 0}
-]
 
 
 @click.command()
@@ -48,9 +44,8 @@ def main(data: Path, out: Path) -> None:
     azerbaijani = lines(counts["az"], map(lower_azerbaijani, noisy.split()))
     out.mkdir(parents=True, exist_ok=True)
     for name, words in (("azerbaijani", azerbaijani), ("english", counts["en"])):
-        with whole_file(out / f"{name}.txt.xz") as aside:
-            text = "".join(f"{line}\n" for line in sorted(words, key=typed_as))
-            aside.write_bytes(lzma.compress(text.encode("utf-8"), filters=_PACKED))
+        with whole_file(out / f"{name}.words") as aside:
+            aside.write_bytes(pack(sorted(words, key=typed_as), typed_as))
 
 
 def texts(data: Path, lang: str) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """The lists of words that queries are read by: how a word is found in them, and how they are made."""
 
-import lzma
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.missing_diacritics import restore_diacritics
 from lowclip_runtime.text import lower_azerbaijani
-from lowclip_runtime.word_list import azerbaijani, is_english, line_of, typed_as
+from lowclip_runtime.word_list import azerbaijani, is_english, line_of, lines_of, typed_as
 from lowclip_train.shipped_recipe import things
 from lowclip_train.word_lists import lines, texts
 
@@ -18,7 +17,7 @@ SHARED = Path(__file__).parents[2] / "shared/data"
 
 
 def listed(name: str, folder: Path = WORDS) -> list[str]:
-    return lzma.decompress((folder / f"{name}.txt.xz").read_bytes()).decode("utf-8").splitlines()
+    return list(lines_of(folder / f"{name}.words"))
 
 
 @pytest.mark.parametrize("name", ["azerbaijani", "english"])
