@@ -26,8 +26,8 @@ from lowclip_runtime.shipped import shipped_bundle
 MIN_COSINE = 0.9999
 BUNDLES = ("fp32", "fp16", "int8", "standard", "shipped")
 TEXTS = (
-    "Qırmızı PALTARLI qız", "İTİN üstündə IŞIQ", "A DOG IN THE SNOW", "“dırnaqda” – söz…", "  iki   kişi\tdağda ",
-    "гырмызы МАШЫН", "I", "ı İ i I ə", "qırmızı maşın", "e\u0301 və o\u0308rdək", "bir uşaq, iki it və üç pişik!",
+    "Qırmızı PALTARLI qız", "İTİN üstündə QIRMIZI", "A DOG IN THE SNOW", "“dırnaqda” – söz…", "  iki   kişi\tdağda ",
+    "гырмызы МАШЫН", "I", "ı İ i ə", "qırmızı maşın", "e\u0301 və o\u0308rdək", "bir uşaq, iki it və üç pişik!",
 )  # fmt: skip
 
 
