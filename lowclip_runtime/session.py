@@ -85,8 +85,7 @@ class TowerSession:
         check_provider(provider)
         if not self.path.is_file():
             raise BundleError(f"{path} is missing; copy or export the bundle again")
-        self.provider = provider
-        self._process = os.getpid()
+        self.provider, self._process = provider, os.getpid()
         if provider != "cpu":
             self.provider, self._together = self._open(self.threads)
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 from test_jpeg_scaled import SPEC, by_pillow, by_us, jpeg, needs_compiled, pixels
+from tiny_pictures import scales_decoded_to
 
 from lowclip_runtime import jpeg_scaled
 from lowclip_runtime.preprocess import decode
@@ -100,14 +101,7 @@ def test_damaged_files_are_left_to_pillow_or_read_as_by_it() -> None:
 def test_a_file_is_decoded_by_it_to_an_eighth_alone(
     subsampling: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[int] = []
-
-    def counted(data: bytes, width: int, height: int, scale: int) -> bytes | None:
-        calls.append(scale)
-        return compiled(data, width, height, scale)
-
-    compiled = jpeg_scaled.decode
-    monkeypatch.setattr(jpeg_scaled, "decode", counted)
+    calls = scales_decoded_to(monkeypatch)
     for size, is_ours in (((213, 140), True), ((107, 70), False)):
         data = jpeg(pixels("photo", *size), progressive=True, subsampling=subsampling)
         fast = decode(io.BytesIO(data), SPEC)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from tiny_pictures import scales_decoded_to
 
 from lowclip_runtime import jpeg_scaled
 from lowclip_runtime.preprocess import decode, resize
@@ -256,14 +257,7 @@ def test_the_same_photo_with_and_without_it(
 ) -> None:
     size = (213, 140) if scale == 8 else (107, 70)
     data = turned(Image.fromarray(pixels("photo", *size)), orientation)
-    calls: list[int] = []
-
-    def counted(data: bytes, width: int, height: int, scale: int) -> bytes | None:
-        calls.append(scale)
-        return compiled(data, width, height, scale)
-
-    compiled = jpeg_scaled.decode
-    monkeypatch.setattr(jpeg_scaled, "decode", counted)
+    calls = scales_decoded_to(monkeypatch)
     fast = decode(data, SPEC)
     monkeypatch.setattr(jpeg_scaled, "IS_COMPILED", False)
     slow = decode(data, SPEC)

@@ -3,8 +3,10 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from lowclip_runtime import jpeg_scaled
 from lowclip_runtime.spec import PreprocessSpec
 
 SQUASH = PreprocessSpec(size_px=32)
@@ -34,3 +36,16 @@ def smooth_photo(width: int, height: int) -> Image.Image:
         noise = Image.fromarray(random.integers(0, 256, (cells, cells, 3), np.uint8))
         total += np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC), np.float64)
     return Image.fromarray((total / 3).astype(np.uint8))
+
+
+def scales_decoded_to(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets the scale of each call of our decoder from here on."""
+    calls: list[int] = []
+    compiled = jpeg_scaled.decode
+
+    def counted(data: bytes, width: int, height: int, scale: int) -> bytes | None:
+        calls.append(scale)
+        return compiled(data, width, height, scale)
+
+    monkeypatch.setattr(jpeg_scaled, "decode", counted)
+    return calls

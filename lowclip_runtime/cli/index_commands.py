@@ -282,9 +282,8 @@ def _lines_of_standard_input() -> list[str]:
 
     lines = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).splitlines()
     texts = (line.decode("utf-8", "replace").strip() for line in lines)
-    return [
-        text for text in texts if text.translate(TYPOGRAPHIC).strip()
-    ]  # it may be of invisible characters alone
+    # a line may hold invisible characters alone
+    return [text for text in texts if text.translate(TYPOGRAPHIC).strip()]
 
 
 def _print_table(query: str | None, hits: Sequence["Hit"], *, filtered: bool) -> None:
