@@ -266,3 +266,12 @@ def test_every_exported_name_is_there() -> None:
     assert set(lowclip_runtime.__all__) <= set(dir(lowclip_runtime))
     with pytest.raises(AttributeError, match="LowClop"):
         _ = lowclip_runtime.LowClop
+
+
+def test_the_end_of_a_command_does_not_wait_for_a_search_for_circles() -> None:
+    told_last = "import atexit, gc; atexit.register(lambda: print('frozen:', gc.get_freeze_count() > 0))"
+    command = "from lowclip_runtime.cli import main; main(['info'])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{told_last}; {command}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "frozen: True"
