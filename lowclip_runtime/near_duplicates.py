@@ -13,6 +13,7 @@ LEAST_SCORE = 0.95
 _ROUNDING = 1e-5  # the cosine of a float32 vector with itself may be so much less than 1
 _BLOCK = 1024  # rows against as many: 4 MB of scores at a time
 _MORE = 1024  # rows
+_Rows = NDArray[np.int64]
 
 
 def near_photos(shard: Shard, dims: int, least_score: float) -> list[list[str]]:
@@ -39,31 +40,35 @@ def near_groups(embeddings: NDArray[np.float32], least_score: float) -> list[lis
     """
     if not (isinstance(least_score, int | float | np.floating) and 0 < least_score <= 1):
         raise InputError(f"the least score must be above 0 and at most 1, not {least_score!r}")
-    leader = list(range(len(embeddings)))
+    label = np.arange(len(embeddings))  # (N,) of each row the first row of its group, as far as is known
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    for one, other in _near_pairs(unit, least_score - _ROUNDING):
-        first, second = sorted((_top(leader, one), _top(leader, other)))
-        leader[second] = first
-    groups: dict[int, list[int]] = {}
-    for row in range(len(leader)):
-        groups.setdefault(_top(leader, row), []).append(row)
-    return [group for group in groups.values() if len(group) > 1]
+    for rows, others in _near_pairs(unit, least_score - _ROUNDING):
+        _join(label, rows, others)
+    order = np.argsort(label, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    return [group.tolist() for group in groups if len(group) > 1]
 
 
-def _near_pairs(embeddings: NDArray[np.float32], least_score: float) -> Iterator[tuple[int, int]]:
+def _near_pairs(embeddings: NDArray[np.float32], least_score: float) -> Iterator[tuple[_Rows, _Rows]]:
+    """Rows and, in the same places, rows that are so near to them."""
     for start in range(0, len(embeddings), _BLOCK):
         for other in range(start, len(embeddings), _BLOCK):
             scores = (
                 embeddings[start : start + _BLOCK] @ embeddings[other : other + _BLOCK].T
             )  # (block, block)
-            for i, j in zip(*np.nonzero(scores >= least_score), strict=True):
-                if start + i < other + j:
-                    yield int(start + i), int(other + j)
+            rows, others = np.nonzero(scores >= least_score)
+            yield start + rows, other + others
 
 
-def _top(leader: list[int], row: int) -> int:
-    """The first row of the group; the way there is cut short for the next who asks."""
-    while leader[row] != row:
-        leader[row] = leader[leader[row]]
-        row = leader[row]
-    return row
+def _join(label: _Rows, rows: _Rows, others: _Rows) -> None:
+    """Put each pair in one group.
+
+    All pairs at once, since n copies of a photo are n² of them. Of two labels that meet in a pair the higher is led to
+    the lowest that it meets, and so on, until none differ.
+    """
+    while (apart := label[rows] != label[others]).any():
+        rows, others = rows[apart], others[apart]
+        one, other = label[rows], label[others]
+        np.minimum.at(label, np.maximum(one, other), np.minimum(one, other))
+        while not np.array_equal(shorter := label[label], label):
+            label[:] = shorter

@@ -16,7 +16,6 @@ from lowclip_runtime import shard, shared_engine
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import IndexFileError, InputError
 from lowclip_runtime.index import Index, verify_index
-from lowclip_runtime.near_duplicates import near_groups
 from lowclip_runtime.points import Point
 from lowclip_runtime.shard import Vectors
 
@@ -24,11 +23,6 @@ from lowclip_runtime.shard import Vectors
 @pytest.fixture
 def gallery(photos: dict[str, Path]) -> Path:
     return next(iter(photos.values())).parent
-
-
-def unit(rows: list[list[float]]) -> np.ndarray:
-    values = np.array(rows, np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
 def test_like_a_photo_and_like_a_text(tmp_path: Path, tiny_clip: LowClip, photos: dict[str, Path]) -> None:
@@ -160,19 +154,6 @@ def test_near_duplicates_are_grouped(tmp_path: Path, tiny_clip: LowClip) -> None
         for score in (0, -1, 1.5):
             with pytest.raises(InputError, match="the least score"):
                 index.near_duplicates(score)
-
-
-def test_vectors_that_are_the_same_have_the_score_1() -> None:
-    once = unit(np.random.default_rng(0).standard_normal((200, 256)).tolist())
-    assert len(near_groups(np.concatenate([once, 0.9995 * once]), 1)) == 200
-
-
-def test_groups_are_chains_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowclip_runtime.near_duplicates._BLOCK", 2)
-    angles = np.deg2rad([0, 90, 10, 180, 20, 95, 270])
-    embeddings = unit([[np.cos(a), np.sin(a)] for a in angles])
-    assert near_groups(embeddings, float(np.cos(np.deg2rad(11)))) == [[0, 2, 4], [1, 5]]
-    assert near_groups(embeddings[:0], 0.9) == []
 
 
 @pytest.mark.parametrize("vectors", ["float32", "int8", "binary"])
