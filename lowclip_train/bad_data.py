@@ -1,9 +1,13 @@
 """What is done with a line, caption or image that cannot be used: refused, or left out and named."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.tab_separated import cell_problem
+
+SHOWN = 100  # characters of an entry in an error
 
 
 @dataclass
@@ -46,6 +50,26 @@ def are_fields(place: str, bad: BadData, *texts: str) -> bool:
     if problem:
         bad(f"{place}: {problem}")
     return not problem
+
+
+def are_texts(place: str, bad: BadData, **fields: object) -> bool:
+    """Can all these be written? What cannot is told with its place and name."""
+    for name, value in fields.items():
+        if problem := text_problem(value):
+            bad(f"{place}.{name} {problem}")
+            return False
+    return True
+
+
+def has_keys(place: str, entry: Any, keys: Sequence[str], bad: BadData) -> bool:
+    """Is it an object with all these keys? What is not is told with its place."""
+    if not isinstance(entry, dict):
+        bad(f"{place} must be an object with {' and '.join(keys)}, not {str(entry)[:SHOWN]!r}")
+        return False
+    lacking = [key for key in keys if key not in entry]
+    if lacking:
+        bad(f"{place} lacks {' and '.join(lacking)}")
+    return not lacking
 
 
 REFUSE = BadData()  # never holds anything: it raises instead

@@ -120,6 +120,7 @@ def write_extracted(
     *,
     overwrite: bool = False,
     bad: BadData = REFUSE,
+    place: Callable[[str], str] = str,
 ) -> DatasetManifest:
     """The same for images that come inside of files: `extract` puts them into the given folder and returns the pairs.
 
@@ -131,7 +132,7 @@ def write_extracted(
     with whole_folder(folder, overwrite=overwrite) as work:
         images = work / "images"
         images.mkdir()
-        kept, hashes = check_images(images, extract(images), bad)
+        kept, hashes = check_images(images, extract(images), bad, place)
         check_splits(kept, hashes)
         for path in [p for p in images.rglob("*") if p.is_file()]:
             if str(path.relative_to(images)) not in hashes:

@@ -10,16 +10,25 @@ from lowclip_runtime.pairs import Pair, is_blank
 CAPTION_NAMES = ("captions", "caption", "sentences", "text", "texts")
 # file systems take 255 and 4,096; the rest is left to the folder and to what is written aside
 _MAX_PART_BYTES, _MAX_NAME_BYTES = 200, 1000
+_TEXT_NAMES = ("raw", "text", "caption", "value", "sentence")  # Karpathy's is the first
+_LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")  # en, az-Latn, azj_Latn
 _CHARACTERS = re.compile(r"[^\x00-\x1f\x7f\\:*?\"<>|]+")
 
 
 def captions_of(value: Any, lang: str) -> list[tuple[str, str]]:
-    """(lang, caption) of a text, a list of them, an object with `raw` or one of languages; blank ones are dropped."""
+    """(lang, caption) of a text, a list of them, an object with a `text` or such, or one of languages.
+
+    Blank ones are dropped; of an object of neither kind nothing is taken.
+    """
     if isinstance(value, str):
         return [] if is_blank(value) else [(lang, " ".join(value.split()))]
     if isinstance(value, dict):
-        if "raw" in value:  # Karpathy's sentences
-            return captions_of(value["raw"], lang)
+        text = next((value[name] for name in _TEXT_NAMES if name in value), None)
+        if text is not None:
+            own = value.get("lang", value.get("language"))
+            return captions_of(text, own if isinstance(own, str) and own else lang)
+        if any(str(name).isascii() and not _LANGUAGE.fullmatch(str(name)) for name in value):
+            return []
         return [found for of_lang, texts in value.items() for found in captions_of(texts, str(of_lang))]
     if isinstance(value, list | tuple):
         return [found for item in value for found in captions_of(item, lang)]

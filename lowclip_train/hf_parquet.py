@@ -4,7 +4,6 @@ The image is a struct of `bytes` and `path`, or bytes; captions are a text or a 
 """
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,10 +13,9 @@ from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import REFUSE, BadData, are_fields
 from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
-from lowclip_train.split_names import split_named
+from lowclip_train.split_names import split_named, split_of_file
 
 _IMAGE_NAMES = ("image", "img", "photo", "jpg")
-_SPLIT_IN_NAME = re.compile(r"(?<![a-z0-9])(train|validation|val|dev|test)(?![a-z0-9])", re.IGNORECASE)
 _ROWS = 16  # read at once; with photos of 10 MB that is 160 MB
 _SUFFIXES = (
     (b"\xff\xd8", ".jpg"),
@@ -58,7 +56,7 @@ def extract_parquet(
         names = opened.schema_arrow.names
         image, captions = _columns(path, names, lang, image_column, caption_columns)
         columns = [image, *(column for _, column in captions)]
-        of_file = _split_of_file(path, split)
+        of_file = split_of_file(path, split)
         wanted = [*columns, "split"] if "split" in names else columns
         for number, row in enumerate(_rows(path, opened, wanted)):
             found = [c for of_lang, column in captions for c in captions_of(row[column], of_lang)]
@@ -178,9 +176,3 @@ def _guess(path: Path, names: Sequence[str], usual: Sequence[str], option: str) 
 def _lang_and_column(option: str, lang: str) -> tuple[str, str]:
     before, equals, column = option.partition("=")
     return (before, column) if equals else (lang, option)
-
-
-def _split_of_file(path: Path, split: str) -> str:
-    """A folder counts only by its whole name: many that hold data have `test` in theirs."""
-    named = _SPLIT_IN_NAME.search(path.name) or _SPLIT_IN_NAME.fullmatch(path.absolute().parent.name)
-    return split_named(named[1] if named else split, f"{path}: its split")

@@ -68,6 +68,10 @@ def make_dataset(
         FileExistsError: `out` exists and may not be overwritten.
     """
     wanted = _in_our_words(wanted or Wanted())
+    if format_name != "parquet" and (wanted.image_column or wanted.caption_columns):
+        raise DatasetError(
+            f"{format_name} has no columns to choose; leave --image-column and --caption-column out"
+        )
     name = name or by_its_name(out).name
     if overwrite:
         read = (source, images, wanted.excluded, *(path for _, path in wanted.split_lists))
@@ -82,6 +86,8 @@ def make_dataset(
         if wanted.split_lists:
             pairs = assign_splits(pairs, wanted.split_lists)
         kept = exclude(pairs, wanted.excluded) if wanted.excluded else pairs
+        if not kept:
+            raise DatasetError(f"{wanted.excluded} names every image of {source}; exclude fewer")
         excluded.update({p.image for p in pairs} - {p.image for p in kept})
         return kept
 
@@ -94,6 +100,7 @@ def make_dataset(
             lambda folder: cut(_extract(format_name, source, folder, wanted, bad)),
             overwrite=overwrite,
             bad=bad,
+            place=lambda image: f"{source}: {image}",
         )
     else:
         folder = images or (source if source.is_dir() else source.parent)

@@ -13,7 +13,7 @@ from typing import Any
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.folder import walk
 from lowclip_runtime.pairs import Pair, is_blank, numbered_pairs
-from lowclip_train.bad_data import REFUSE, BadData, are_fields, text_problem
+from lowclip_train.bad_data import REFUSE, SHOWN, BadData, are_fields, are_texts, has_keys
 from lowclip_train.split_names import split_named
 
 _COCO_2014 = re.compile(r"COCO_[a-z]+2014_(?=\d+$)")
@@ -64,17 +64,17 @@ def read_karpathy(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> l
             name = str(Path(image.get("filepath", ""), image["filename"]))
             own = image.get("split", split)
             sentences = [(s["raw"].strip(), s.get("sentid")) for s in image["sentences"]]
-        except (KeyError, TypeError, AttributeError) as error:
-            bad(f"{place} must have filename and sentences[].raw ({error!r})")
+        except (KeyError, TypeError, AttributeError):
+            bad(f"{place} must have filename and sentences[].raw, not {str(image)[:SHOWN]!r}")
             continue
-        if not _is_text(place, bad, filename=name, split=own):
+        if not are_texts(place, bad, filename=name, split=own):
             continue
         own = split_named(own, f"{place}.split") or split
         for sentence, (caption, identity) in enumerate(sentences):
             sentid = f"{name}#{len(pairs)}" if identity is None else str(identity)
             if is_blank(caption):
                 bad(f"{place}.sentences[{sentence}] of {name} is empty")
-            elif _is_text(f"{place}.sentences[{sentence}]", bad, raw=caption, sentid=sentid):
+            elif are_texts(f"{place}.sentences[{sentence}]", bad, raw=caption, sentid=sentid):
                 pairs.append(Pair(name, caption, lang, own, sentid))
     return pairs
 
@@ -85,16 +85,20 @@ def read_coco(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[
     names = _coco_names(path, data, bad)
     pairs = []
     for number, annotation in enumerate(_list(path, data, "annotations")):
-        try:
-            image, caption = names[annotation["image_id"]], annotation["caption"].strip()
-            own = annotation.get("id")
-            identity = str(number if own is None else own)
-        except (KeyError, TypeError, AttributeError) as error:
-            bad(f"{path} is not COCO captions JSON: annotations[{number}]: {error!r} is missing or wrong")
+        if not has_keys(f"{_no_coco(path)} annotations[{number}]", annotation, ("image_id", "caption"), bad):
             continue
+        place, of = f"{path}: annotations[{number}]", annotation["image_id"]
+        image = names.get(of) if _may_be_id(of) else None
+        if image is None:
+            bad(f"{_no_coco(path)} annotations[{number}].image_id is {of!r}, which is the id of no image")
+            continue
+        if not are_texts(f"{path}: {image}: annotations[{number}]", bad, caption=annotation["caption"]):
+            continue
+        caption, own = annotation["caption"].strip(), annotation.get("id")
+        identity = str(number if own is None else own)
         if is_blank(caption):
-            bad(f"{path}: annotations[{number}] of {image} is empty")
-        elif _is_text(f"{path}: annotations[{number}]", bad, caption=caption, id=identity):
+            bad(f"{place} of {image} is empty")
+        elif are_texts(place, bad, id=identity):
             pairs.append(Pair(image, caption, lang, split, identity))
     return pairs
 
@@ -102,28 +106,26 @@ def read_coco(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[
 def _coco_names(path: Path, data: Any, bad: BadData) -> dict[Any, str]:
     names: dict[Any, str] = {}
     for number, image in enumerate(_list(path, data, "images")):
-        try:
-            identity, name = image["id"], image["file_name"]
-            hash(identity)  # a list, say, could not be looked up
-        except (KeyError, TypeError) as error:
-            bad(f"{path} is not COCO captions JSON: images[{number}]: {error!r} is missing or wrong")
+        if not has_keys(f"{_no_coco(path)} images[{number}]", image, ("id", "file_name"), bad):
             continue
-        if not _is_text(f"{path}: images[{number}]", bad, file_name=name):
+        place, identity, name = f"{path}: images[{number}]", image["id"], image["file_name"]
+        if not _may_be_id(identity):
+            bad(f"{_no_coco(path)} images[{number}].id must be a number, not {identity!r}")
+            continue
+        if not are_texts(place, bad, file_name=name):
             continue
         if names.setdefault(identity, name) != name:
-            bad(
-                f"{path}: images[{number}], {name}, has the id {identity!r}, which is that of {names[identity]}"
-            )
+            bad(f"{place}, {name}, has the id {identity!r}, which is that of {names[identity]}")
     return names
 
 
-def _is_text(place: str, bad: BadData, **fields: object) -> bool:
-    """Can all these be written? What cannot is told with its place and name."""
-    for name, value in fields.items():
-        if problem := text_problem(value):
-            bad(f"{place}.{name} {problem}")
-            return False
-    return True
+def _no_coco(path: Path) -> str:
+    return f"{path} is not COCO captions JSON:"
+
+
+def _may_be_id(value: Any) -> bool:
+    """A list, say, could not be looked up."""
+    return isinstance(value, int | float | str)
 
 
 def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[Pair]:

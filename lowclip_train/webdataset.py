@@ -12,12 +12,14 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from lowclip_runtime.errors import DatasetError, first_line
 from lowclip_runtime.pairs import Pair
-from lowclip_train.bad_data import REFUSE, BadData, text_problem
+from lowclip_train.bad_data import REFUSE, BadData, are_fields, text_problem
 from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
 from lowclip_train.prepare import IMAGE_SUFFIXES
+from lowclip_train.split_names import split_named, split_of_file
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MAX_MEMBER_BYTES = 512 << 20  # no photo is larger; a header may claim anything
@@ -30,6 +32,8 @@ def extract_shards(
     source: str | Path, images: Path, lang: str, split: str, bad: BadData = REFUSE
 ) -> list[Pair]:
     """Write the images of all samples to `images/shard/key.suffix`, and give their pairs.
+
+    The split is that of the sample's .json, else the one that the shard is named by (`test-00.tar`), else `split`.
 
     Args:
         source: a shard, a folder of `*.tar`, a glob, or a pattern such as `shard-{000..009}.tar`.
@@ -44,8 +48,9 @@ def extract_shards(
             raise DatasetError(f"{source}: two shards are named {name}; rename one")
     pairs: list[Pair] = []
     for shard, name in zip(shards, names, strict=True):
+        of_shard = split_of_file(shard, split)
         for key, members in itertools.groupby(_members(shard, bad), lambda member: member[0]):
-            pairs += _extract_sample(shard, f"{name}/{key}", list(members), images, lang, split, bad)
+            pairs += _extract_sample(shard, f"{name}/{key}", list(members), images, lang, of_shard, bad)
     return pairs
 
 
@@ -133,44 +138,49 @@ def _extract_sample(
         bad(f"{place}: expected one image, found {len(photos)}")
         return []
     try:
-        captions = _captions([(suffix, data) for _, suffix, data in members], lang)
+        described = [_json_object(data) for _, suffix, data in members if suffix == ".json"]
+        captions = _captions(described, [data for _, suffix, data in members if suffix == ".txt"], lang)
+    except RecursionError:
+        bad(f"{place}: its JSON is nested too deeply")
+        return []
     except ValueError as error:
         bad(f"{place}: its captions cannot be read ({error})")
         return []
+    own = next(filter(None, (split_named(one.get("split"), f"{place}: split") for one in described)), split)
     ((suffix, data),) = photos
     if not captions:
         bad(f"{place}: no caption in a .txt, or in a .json under {', '.join(CAPTION_NAMES)}")
+    elif not are_fields(f"{place}: split", bad, own):
+        pass  # it is told
     elif not is_safe_name(name + suffix):
         bad(f"{place}: not a name to write a file to; make it shorter or plainer")
     elif not put(images, name + suffix, data):
         bad(f"{place}: the key comes twice")
     else:
-        return pairs_of(name + suffix, captions, split)
+        return pairs_of(name + suffix, captions, own)
     return []
 
 
-def _captions(files: list[tuple[str, bytes]], lang: str) -> list[tuple[str, str]]:
+def _captions(described: list[dict[str, Any]], texts: list[bytes], lang: str) -> list[tuple[str, str]]:
     """(lang, caption) of the .json and, without those it repeats, of the .txt: img2dataset writes the same into both.
 
     Raises:
         ValueError: one of them cannot be read.
     """
-    described = [c for suffix, data in files if suffix == ".json" for c in _json_captions(data, lang)]
-    known = {caption for _, caption in described}
-    for text in (data.decode("utf-8-sig") for suffix, data in files if suffix == ".txt"):
+    first = [next((one[name] for name in CAPTION_NAMES if name in one), None) for one in described]
+    captions = [found for value in first for found in captions_of(value, lang)]
+    known = {caption for _, caption in captions}
+    for text in (data.decode("utf-8-sig") for data in texts):
         if " ".join(text.split()) not in known:  # a caption of the .json may have several lines
-            described += [c for c in captions_of(text.splitlines(), lang) if c[1] not in known]
-    for problem in (text_problem(text) for lang_and_caption in described for text in lang_and_caption):
+            captions += [c for c in captions_of(text.splitlines(), lang) if c[1] not in known]
+    for problem in (text_problem(text) for lang_and_caption in captions for text in lang_and_caption):
         if problem:
             raise ValueError(problem)
+    return captions
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    described = json.loads(data)
+    if not isinstance(described, dict):
+        raise ValueError(f"expected a JSON object, not {type(described).__name__}")
     return described
-
-
-def _json_captions(data: bytes, lang: str) -> list[tuple[str, str]]:
-    try:
-        described = json.loads(data)
-        if not isinstance(described, dict):
-            raise ValueError(f"expected a JSON object, not {type(described).__name__}")
-        return captions_of(next((described[n] for n in CAPTION_NAMES if n in described), None), lang)
-    except RecursionError as error:
-        raise ValueError("its JSON is nested too deeply") from error

@@ -12,7 +12,7 @@ import pytest
 from tiny_images import jpeg, pairs_in, png, write_tar
 
 from lowclip_runtime.errors import DatasetError
-from lowclip_train.extract import is_safe_name
+from lowclip_train.extract import captions_of, is_safe_name
 from lowclip_train.make_dataset import Wanted, make_dataset
 
 
@@ -71,6 +71,7 @@ def test_json_that_is_no_caption_is_named(tmp_path: Path, described: str, reason
         ("a dog\nruns", {"caption": "a dog\nruns"}, ["a dog runs"]),
         ("a dog\na cat", {"captions": ["a cat", "a bird"]}, ["a cat", "a bird", "a dog"]),
         ("a dog", {"captions": {"az": "it"}}, ["it", "a dog"]),
+        ("a dog", {"captions": {"label": "it"}}, ["a dog"]),
         ("a dog", {"sha256": "…"}, ["a dog"]),
     ],
 )
@@ -108,3 +109,25 @@ def test_a_compressed_shard_of_other_bytes_is_damaged(
     with pytest.raises(DatasetError, match=r"s\.tar\.gz: the shard cannot be read \(.*\); get it anew"):
         make_dataset("webdataset", shard, tmp_path / "out", wanted=Wanted(skip_bad=True))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ([{"text": "it", "id": 1}], [("az", "it")]),
+        ({"caption": ["it", "pişik"], "url": "http"}, [("az", "it"), ("az", "pişik")]),
+        ({"raw": "a dog", "lang": "en", "tokens": ["a", "dog"]}, [("en", "a dog")]),
+        ({"text": "it", "language": None}, [("az", "it")]),
+        ({"en": "a dog", "azj_Latn": ["it", " "]}, [("en", "a dog"), ("azj_Latn", "it")]),
+        ({"label": "it", "source": "web"}, []),
+    ],
+)
+def test_captions_in_their_shapes(value: Any, found: list[tuple[str, str]]) -> None:
+    assert captions_of(value, "az") == found
+
+
+def test_a_broken_picture_is_told_with_its_source(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "s.tar", {"a.png": png(1)[:40], "a.txt": "a", "b.png": png(2), "b.txt": "b"})
+    made = make_dataset("webdataset", shard, tmp_path / "out", wanted=Wanted(skip_bad=True))
+    (told,) = made.left_out
+    assert told.startswith(f"{shard}: s/a.png: ")

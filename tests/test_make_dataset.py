@@ -230,3 +230,21 @@ def test_a_split_may_have_several_lists(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     assert {p.caption: p.split for p in pairs_in(tmp_path / "out")} == splits
+
+
+@pytest.mark.parametrize("wanted", [Wanted(image_column="photo"), Wanted(caption_columns=("az=caption",))])
+def test_only_parquet_has_columns_to_choose(tmp_path: Path, wanted: Wanted) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    write_pairs(tmp_path / "p.tsv", [Pair("a.png", "it", "az", "train", "")])
+    with pytest.raises(DatasetError, match="tsv has no columns to choose; leave --image-column"):
+        make_dataset("tsv", tmp_path / "p.tsv", tmp_path / "out", wanted=wanted)
+
+
+def test_excluding_everything_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    write_pairs(tmp_path / "p.tsv", [Pair("a.png", "it", "az", "train", "")])
+    (tmp_path / "xtd.txt").write_text("a.png\n")
+    with pytest.raises(DatasetError, match=r"xtd\.txt names every image of .*p\.tsv; exclude fewer"):
+        make_dataset(
+            "tsv", tmp_path / "p.tsv", tmp_path / "out", wanted=Wanted(excluded=tmp_path / "xtd.txt")
+        )

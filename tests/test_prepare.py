@@ -198,6 +198,7 @@ _HALF = "half of a surrogate pair"
         ("coco", _coco({"file_name": 5}, {}), r"images\[0\]\.file_name must be text, not 5"),
         ("coco", _coco({"file_name": None}, {}), r"images\[0\]\.file_name must be text, not None"),
         ("coco", _coco({"file_name": "\ud800"}, {}), r"images\[0\]\.file_name .*" + _HALF),
+        ("coco", _coco({}, {"caption": None}), r": a\.jpg: annotations\[0\]\.caption must be text, not None"),
         ("coco", _coco({"id": [1]}, {}), r"not COCO captions JSON: images\[0\]"),
         ("coco", {"images": ["a.jpg"], "annotations": []}, r"not COCO captions JSON: images\[0\]"),
         ("coco", _coco({}, {"caption": "it \udc00"}), r"annotations\[0\].*'it \\udc00' holds " + _HALF),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_images import pairs_in, png, write_parquet
+from tiny_images import pairs_in, png, write_parquet, write_tar
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_train.make_dataset import Wanted, make_dataset
@@ -75,3 +75,35 @@ def test_the_splits_of_karpathys_files_are_named_alike(tmp_path: Path) -> None:
     (tmp_path / "k.json").write_text(json.dumps({"images": images}))
     make_dataset("karpathy", tmp_path / "k.json", tmp_path / "out", wanted=Wanted(split="test"))
     assert [p.split for p in pairs_in(tmp_path / "out")] == ["val", "train", "test"]
+
+
+def test_a_sample_of_a_shard_is_of_the_split_that_it_names(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {}
+    for number, split in enumerate([*SPLITS, None]):
+        described = json.dumps({"caption": f"{number}", "split": split})
+        members |= {f"{number}.png": png(number), f"{number}.json": described}
+    shard = write_tar(tmp_path / "s.tar", members)
+    make_dataset("webdataset", shard, tmp_path / "out", wanted=Wanted(split="other"))
+    assert [p.split for p in pairs_in(tmp_path / "out")] == [*OURS, "other"]
+    wrong = write_tar(
+        tmp_path / "w.tar", {"a.png": png(1), "a.json": json.dumps({"caption": "a", "split": 1})}
+    )
+    with pytest.raises(DatasetError, match=r"w\.tar, sample 'a': split must be a name .*, not 1; write"):
+        make_dataset("webdataset", wrong, tmp_path / "out2")
+
+
+@pytest.mark.parametrize("names", [("train-00.tar", "test-00.tar"), ("train/0.tar", "validation/1.tar")])
+def test_a_shard_is_of_the_split_that_it_is_named_by(tmp_path: Path, names: tuple[str, str]) -> None:
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shard = write_tar(tmp_path / name, {"a.png": png(number), "a.txt": f"{number}"})
+        make_dataset("webdataset", shard, tmp_path / f"out{number}", wanted=Wanted(split="other"))
+    found = [pairs_in(tmp_path / f"out{number}")[0].split for number in range(2)]
+    assert found == ["train", "test" if "test" in names[1] else "val"]
+
+
+def test_a_picture_in_shards_of_two_splits_is_a_leak(tmp_path: Path) -> None:
+    for name in ("train-00.tar", "test-00.tar"):
+        write_tar(tmp_path / name, {"a.png": png(1), "a.txt": "it"})
+    with pytest.raises(DatasetError, match=r"train.*test|test.*train"):
+        make_dataset("webdataset", tmp_path, tmp_path / "out")
