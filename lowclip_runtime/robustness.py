@@ -20,11 +20,11 @@ from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo
 AZERBAIJANI = "az"
 CLEAN = "clean"
 CYRILLIC = "Cyrillic"
-TYPED: Mapping[str, Callable[[str, np.random.Generator], str]] = {
-    "no diacritics": lambda text, _: without_diacritics(text),
-    "upper case": lambda text, _: upper_azerbaijani(text),
-    CYRILLIC: lambda text, _: in_cyrillic(text),
-    "typo": with_typo,
+TYPED: Mapping[str, Callable[[str, str, np.random.Generator], str]] = {  # of a text and its language
+    "no diacritics": lambda text, _, __: without_diacritics(text),
+    "upper case": lambda text, lang, _: upper_azerbaijani(text, lang),
+    CYRILLIC: lambda text, _, __: in_cyrillic(text),
+    "typo": lambda text, _, generator: with_typo(text, generator),
 }
 
 
@@ -45,7 +45,7 @@ def robustness(
     rows = [_row(embedded, CLEAN, base, own, embedded.texts[own], bootstrap)]
     for name in _kinds(base):
         # a generator a caption, so that its error does not depend on the captions before it
-        typed = [TYPED[name](text, np.random.default_rng(i)) for i, text in enumerate(captions)]
+        typed = [TYPED[name](text, base, np.random.default_rng(i)) for i, text in enumerate(captions)]
         rows.append(_row(embedded, name, base, own, embedder.embed_texts(typed), bootstrap))
     for lang in sorted({pair.lang for pair in embedded.pairs} - {base}):
         others = [row for row, pair in enumerate(embedded.pairs) if pair.lang == lang]

@@ -9,6 +9,7 @@ import numpy as np
 from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
 from lowclip_runtime.text import AZERBAIJANI_CYRILLIC, lower_azerbaijani
 
+_DOTTED = ("az", "tr")  # languages whose i is İ in capitals
 _UPPER = str.maketrans({"i": "İ", "ı": "I"})
 # the alphabet's own letters come before those of Russian that are written alike
 _TO_CYRILLIC = {latin: letter for letter, latin in reversed(AZERBAIJANI_CYRILLIC.items()) if len(latin) == 1}
@@ -20,9 +21,14 @@ def in_cyrillic(text: str) -> str:
     return "".join(_TO_CYRILLIC.get(letter, letter) for letter in lower_azerbaijani(text))
 
 
-def upper_azerbaijani(text: str) -> str:
-    """Capitals by Azerbaijani rules where the text is Azerbaijani: it → İT, qırmızı → QIRMIZI; else the usual ones."""
-    return (text.translate(_UPPER) if AZERBAIJANI_LETTERS.search(text) else text).upper()
+def upper_azerbaijani(text: str, lang: str = "") -> str:
+    """Capitals by Azerbaijani rules where the text is Azerbaijani: it → İT, qırmızı → QIRMIZI; else the usual ones.
+
+    Args:
+        lang: of the text, `tr` has the same rules; without it the letters tell.
+    """
+    dotted = lang in _DOTTED if lang else AZERBAIJANI_LETTERS.search(text)
+    return (text.translate(_UPPER) if dotted else text).upper()
 
 
 def with_typo(text: str, generator: np.random.Generator) -> str:

@@ -23,5 +23,7 @@ def noisy(text: str, lang: str, noise: TextNoise, generator: np.random.Generator
     elif drawn[2] < noise.cyrillic_probability and lang == "az":
         text = in_cyrillic(text)
     if drawn[3] < noise.upper_case_probability:
-        text = upper_azerbaijani(text)
+        # who writes no diacritics writes no İ
+        bare = drawn[1] < noise.no_diacritics_probability
+        text = text.upper() if bare else upper_azerbaijani(text, lang)
     return text

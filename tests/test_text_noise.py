@@ -40,6 +40,8 @@ def test_how_people_type(text: str, plain: str, upper: str, cyrillic: str) -> No
 
 def test_english_has_its_own_capitals() -> None:
     assert upper_azerbaijani("two dogs in a field") == "TWO DOGS IN A FIELD"
+    assert upper_azerbaijani("brick façade", "en") == "BRICK FAÇADE"
+    assert upper_azerbaijani("bir it divanda", "az") == "BİR İT DİVANDA"
 
 
 @pytest.mark.parametrize("text", CAPTIONS)
