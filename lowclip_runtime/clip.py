@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lowclip_runtime.bundle import TOKENIZER_NAME, BundleManifest, read_manifest
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ImageError, InputError, TextError
+from lowclip_runtime.files import checked_path
 from lowclip_runtime.memory import MemoryBudget
 from lowclip_runtime.session import TowerSession, check_provider
 from lowclip_runtime.shipped import shipped_bundle
@@ -36,6 +37,7 @@ BATCH_SIZE = 16  # images; on CPUs larger ones gain a few percent at most and ho
 BATCH_TOKENS = 512  # of texts, padding included: memory depends on tokens, not on texts
 # that one thread runs at a time: activations of more leave the cache, of one alone cost ResNet-50 3 %
 PART_IMAGES = 2
+_MOST_THREADS = 1024
 _REMEMBERED_QUERIES = 256
 _LONGEST_REMEMBERED = 1000  # characters; clients may send any number of them, and people do not
 
@@ -88,16 +90,17 @@ class LowClip:
 
         Raises:
             BundleError: not a bundle, incomplete, or from a newer version.
-            InputError: no such tower, or `threads` is less than 1.
+            InputError: no such tower, `threads` is less than 1 or absurd, or `bundle` is no path.
             ProviderError: the provider is not available; the message names those that are.
         """
-        unknown = sorted(set(towers) - set(TOWERS))
-        if unknown or not towers or isinstance(towers, str):
+        is_some = isinstance(towers, Collection) and not isinstance(towers, str) and len(towers) > 0
+        if not is_some or not {*towers} <= {*TOWERS}:
             raise InputError(f"towers must be some of {TOWERS}, not {towers!r}")
-        if threads is not None and not (isinstance(threads, int | np.integer) and threads >= 1):
-            raise InputError(f"threads must be 1 or more, not {threads!r}")
+        of_number = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+        if threads is not None and not (of_number and 1 <= threads <= _MOST_THREADS):
+            raise InputError(f"threads must be 1 or more, not {threads!r}; {_MOST_THREADS} at most")
         check_provider(provider)
-        path = Path(bundle) if bundle is not None else shipped_bundle()
+        path = checked_path(bundle, "a bundle") if bundle is not None else shipped_bundle()
         return cls(path, read_manifest(path), provider, provider_options, threads, towers)
 
     @property

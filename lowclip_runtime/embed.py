@@ -131,9 +131,11 @@ def _write(
     clip: LowClip, rows: Iterable[Row], out: str | Path, total: int | None, watch: Watch | None
 ) -> EmbedReport:
     watch = watch or Watch()
+    if Path(out).suffix == ".npy":
+        rows = map(_check_id, rows)
     written = failed = 0
     with vector_file(out, clip.dims, {"bundle": f"{clip.name}@{clip.bundle_id}"}) as writer:
-        for some in batches(_told(map(_check_id, rows), total, watch), _WRITE_ROWS):
+        for some in batches(_told(rows, total, watch), _WRITE_ROWS):
             good = [(one, value) for one, value in some if not isinstance(value, InputError)]
             if good:
                 writer.add([one for one, _ in good], np.stack([value for _, value in good]))

@@ -26,6 +26,13 @@ _holders: dict[int, int] = {}  # descriptor → the process that holds by it
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
+def checked_path(value: object, what: str) -> Path:
+    """`value` as a path; InputError where it is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{what} must be a path, not {value!r}")
+    return Path(value)
+
+
 def sha256_of(path: str | Path) -> str:
     """Hex digest of a file's content, read in pieces."""
     import hashlib  # takes 7 ms

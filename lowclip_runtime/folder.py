@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lowclip_runtime.errors import InputError
+from lowclip_runtime.files import checked_path
 
 # What Pillow reads, and the HEIC of phones, so that a photo it cannot read is reported and not overlooked.
 PHOTO_SUFFIXES = frozenset(
@@ -53,8 +54,9 @@ def gallery_root(folder: str | os.PathLike[str]) -> Path:
     """The absolute folder without symlinks, by which an index knows the gallery.
 
     Raises:
-        InputError: no such folder, an empty name, or one that is not UTF-8.
+        InputError: not a path, no such folder, an empty name, or one that is not UTF-8.
     """
+    checked_path(folder, "a gallery")
     if not os.fspath(folder):  # a script's variable that is not set: not the folder one happens to be in
         raise InputError("the gallery's name is empty; name a folder of photos, . for this one")
     path = Path(folder)

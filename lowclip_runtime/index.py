@@ -177,7 +177,7 @@ class Index:
         Raises:
             InputError: one path instead of a list of them, or something else in it.
         """
-        if isinstance(paths, str | os.PathLike):
+        if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable):
             raise InputError(f"remove wants a list of photos; write [photo], not one {type(paths).__name__}")
         return remove_photos(self._shard, list(paths))
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lowclip_runtime.errors import ConfigError, IndexFileError
-from lowclip_runtime.files import aside, flush, flush_tree, mend
+from lowclip_runtime.files import aside, checked_path, flush, flush_tree, mend
 from lowclip_runtime.folder import os_reason
 from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.shard import ENGINE, Shard, Vectors
@@ -65,8 +65,10 @@ def index_folder(path: str | os.PathLike[str]) -> Path:
     """The folder named so.
 
     Raises:
+        InputError: not a path.
         IndexFileError: the name is empty.
     """
+    checked_path(path, "an index")
     if not os.fspath(path):  # a script's variable that is not set: not the folder one happens to be in
         raise IndexFileError("'' names no folder of its own; name one, such as photos.index")
     return Path(path)

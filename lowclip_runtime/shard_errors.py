@@ -19,6 +19,8 @@ TO_DELETE_BYTES = 8 << 20  # deleting writes to the log of 1 MiB a file, and mar
 _REFUSALS = {
     "Too many open files": "this process may open no more files: close some, or allow more with ulimit -n",
     "File too large": "this process may write no larger files: allow them with ulimit -f",
+    "Cannot allocate memory": "there is too little memory for it: end other programs, or allow more",
+    "thread pool": "this process may start no more threads: end other programs, or allow more",
 }
 _FULL = "the disk of {index} is full; free some space and run the command again, what is indexed is kept"
 
@@ -76,15 +78,15 @@ def check_free_space(index: Path, needed: float = 0, least: int = _LEAST_FREE_BY
 
 
 def _sentence(index: Path, said: str) -> str:
+    for refusal, advice in _REFUSALS.items():  # first, as what starts no thread is told as WouldBlock too
+        if refusal in said:
+            return f"{index} cannot be opened or written; {advice}. What is indexed is kept"
     if "WouldBlock" in said:
         return _in_use(index)
     if "No space left" in said:
         return _FULL.format(index=index)
     if "ermission denied" in said or "Read-only file system" in said:
         return f"{index} cannot be written, and searching needs that too; change its permissions or copy it"
-    for refusal, advice in _REFUSALS.items():
-        if refusal in said:
-            return f"{index} cannot be opened or written; {advice}. What is indexed is kept"
     if "No such file" in said and not index.exists():
         return f"{index} is not there; name an index that is, or make one with: lowclip index"
     first_line = said.strip().splitlines()[0] if said.strip() else "no reason given"

@@ -145,6 +145,8 @@ class Tokenizer:
             TextError: a text is empty or not a string.
         """
         normalized = [self._normalize(texts, i) for i in range(len(texts))]
+        if len(normalized) == 1:  # needs no threads, which may be forbidden
+            return [self._tokenizer.encode(normalized[0]).ids]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(normalized)]
 
     def _normalize(self, texts: Sequence[str], position: int) -> str:

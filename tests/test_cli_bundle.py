@@ -79,6 +79,15 @@ def test_embed_texts(tiny_bundle: Path, tmp_path: Path, source: str) -> None:
     assert (tmp_path / "v.npy.ids.txt").read_text("utf-8") == "qırmızı it\nağ qız\n"
 
 
+def test_text_in_another_encoding_is_left_out(tiny_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "v.npy"
+    content = "it\nqırmızı it\n".encode("iso-8859-9")
+    result = lowclip("embed", "texts", "-", "--bundle", tiny_bundle, "--out", out, stdin=content)
+    assert result.exit_code == 0 and "1 texts embedded, 1 left out" in result.stderr
+    assert "not valid UTF-8" in result.stderr
+    assert (tmp_path / "v.npy.ids.txt").read_text("utf-8") == "it\n"
+
+
 def test_embed_refuses_in_one_sentence(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     target = ("--bundle", tiny_bundle, "--out", tmp_path / "v.npy")
@@ -245,11 +254,14 @@ def test_using_the_package_loads_no_training_library(tiny_bundle: Path) -> None:
 
 
 def test_searching_by_text_loads_no_pillow(tiny_bundle: Path, tmp_path: Path) -> None:
+    index = str(tmp_path / "index")
     modules = loaded_by(
         "from lowclip_runtime import Index, LowClip\n"
         f"clip = LowClip.open({str(tiny_bundle)!r}, towers=('text',))\n"
-        f"with Index.open({str(tmp_path / 'index')!r}, clip) as index:\n"
-        "    assert index.search('it') == []"
+        f"with Index.open({index!r}, clip) as index:\n"
+        "    assert index.search('it') == []\n"
+        "from lowclip_runtime.cli import main\n"
+        f"main(['search', 'it', '--index', {index!r}, '--bundle', {str(tiny_bundle)!r}], standalone_mode=False)"
     )
     assert "qdrant_edge" in modules
     assert "PIL" not in modules

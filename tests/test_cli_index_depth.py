@@ -158,3 +158,16 @@ def said_in(encoding: str, *arguments: object) -> str:
     )
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode("utf-8" if encoding == "ascii" else encoding)  # click takes ascii for a mistake
+
+
+def test_upkeep_is_told_to_programs(gallery: Path, options: tuple[object, ...]) -> None:
+    forgotten = ("--forget", gallery / "2024", "--forget", gallery / "none")
+    told = lowclip("index", "--remove", gallery / "ağ.png", *forgotten, "--compact", "--json", *options)
+    done = json.loads(told.stdout)
+    assert done.pop("bytes_freed") >= 0 and done == {"removed": 1, "forgotten": 2}
+
+
+def test_a_query_in_another_encoding_is_refused(options: tuple[object, ...]) -> None:
+    assert "not valid UTF-8" in refused(
+        lowclip("search", "-", *options, stdin="qırmızı".encode("iso-8859-9"))
+    )

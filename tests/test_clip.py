@@ -12,6 +12,7 @@ from tiny_bundle import COLOURS, DIMS, PREPROCESS, THINGS, image_embedding, text
 
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, InputError, TextError
+from lowclip_runtime.index import Index
 from lowclip_runtime.preprocess import preprocess
 from lowclip_runtime.session import TowerSession
 
@@ -208,3 +209,24 @@ def test_a_query_that_is_asked_again_does_not_run_the_tower(
     np.testing.assert_array_equal(clip.embed_texts(["it"]), first)
     with pytest.raises(TextError):
         clip.embed_texts([""])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"towers": None}, {"towers": ()}, {"towers": "text"}, {"threads": True}, {"threads": 10**9}, {"threads": 0},
+     {"bundle": 5}, {"bundle": b"bundle"}],
+)  # fmt: skip
+def test_what_is_no_option_is_refused(tiny_bundle: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="must be"):
+        LowClip.open(**{"bundle": tiny_bundle, **options})
+
+
+@pytest.mark.parametrize("name", [None, 5, b"i"])
+def test_what_is_no_path_is_refused(tiny_clip: LowClip, tmp_path: Path, name: Any) -> None:
+    with pytest.raises(InputError, match="an index must be a path"):
+        Index.open(name, tiny_clip)
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        with pytest.raises(InputError, match="a gallery must be a path"):
+            index.add_folder(name)
+        with pytest.raises(InputError, match=r"remove wants a list|must be a path"):
+            index.remove(name)

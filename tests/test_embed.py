@@ -111,6 +111,10 @@ def test_a_name_with_a_line_break_cannot_spoil_the_ids(
     embed_folder_to(tiny_clip, folder, out, watch=Watch(on_failed=lambda _one, reason: failed.append(reason)))
     assert len(read_ids(out)) == len(np.load(out)) == 5
     assert "line break" in failed[0]
+    pytest.importorskip("pyarrow")
+    assert (
+        embed_folder_to(tiny_clip, folder, out.with_suffix(".parquet")).failed == 0
+    )  # it has a column of ids
 
 
 @pytest.mark.parametrize("name", ["vectors.txt", "vectors"])

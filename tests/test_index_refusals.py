@@ -56,6 +56,11 @@ def test_a_file_that_may_not_be_read_is_not_damaged(
     [
         ("IO Error: Too many open files (os error 24)", "may open no more files"),
         ("File too large (os error 27)", "may write no larger files"),
+        ("Failed to open mmap payload storage: Cannot allocate memory (os error 12)", "too little memory"),
+        (
+            "thread pool: Resource temporarily unavailable (os error 11), WouldBlock",
+            "may start no more threads",
+        ),
     ],
 )
 def test_what_the_process_may_not_do_is_no_damage(said: str, told: str, indexed: Path) -> None:

@@ -77,7 +77,7 @@ def embed_texts(
     clip = LowClip.open(bundle, provider, towers=("text",))
     with progress("text") as bar:
         watch = Watch(on_failed=bar.tell_failed, on_progress=bar.show)
-        texts = (line.decode("utf-8", "replace").removeprefix("\ufeff") for line in _lines(source))
+        texts = (line.decode("utf-8", "surrogateescape").removeprefix("\ufeff") for line in _lines(source))
         report = embed_texts_to(clip, texts, out, batch_size=batch_size, watch=watch)
     click.echo(f"{out}: {report.written} texts embedded, {report.failed} left out", err=True)
 

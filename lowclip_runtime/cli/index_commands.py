@@ -1,7 +1,5 @@
 """The subcommands of an index: `index` fills it from a gallery, `search` asks it."""
 
-import codecs
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from lowclip_runtime.cli.options import (
     refuse_in_one_sentence,
 )
 from lowclip_runtime.cli.progress import progress
+from lowclip_runtime.cli.queries import all_queries
 
 if TYPE_CHECKING:
     from lowclip_runtime.index import Hit, Index, IndexReport
@@ -117,12 +116,9 @@ def index(
         if facts:
             told = opened.set_facts(facts)
             click.echo(f"{told:,} of the {len(facts):,} photos of {facts_file} are in the index", err=True)
-        if remove:
-            click.echo(f"{opened.remove(remove):,} of {len(remove):,} photos removed", err=True)
-        for folder in forget:
-            click.echo(f"{opened.forget(folder):,} photos of {folder} removed", err=True)
-        if compact:
-            click.echo(f"{opened.compact() / 1e6:,.1f} MB given back to the disk", err=True)
+        upkeep = _keep_up(opened, remove, forget, compact=compact)
+        if as_json and report is None:
+            click.echo(json_line(upkeep))
         if opened.wants_graph:
             click.echo(f"making a graph of {len(opened):,} photos to search by, for some minutes", err=True)
             opened.build_graph()
@@ -174,15 +170,16 @@ def search(
     """Rank the indexed photos by their fit to each QUERY; - reads queries from standard input, by line."""
     from lowclip_runtime.clip import LowClip
     from lowclip_runtime.index import Index
-    from lowclip_runtime.sheet import Section, check_sheet, write_sheet
 
     if not queries and image is None:
         raise click.UsageError("give a QUERY, or a photo with --image")
     if text_share is not None and not (queries and image is not None):
         raise click.UsageError("--text-share wants both a QUERY and --image")
-    if sheet is not None:
+    if sheet is not None:  # which needs Pillow
+        from lowclip_runtime.sheet import Section, check_sheet, write_sheet
+
         check_sheet(sheet)
-    texts, facts = _all_queries(queries), parse_where(where)
+    texts, facts = all_queries(queries), parse_where(where)
     towers = [*(["text"] if queries else []), *(["image"] if image is not None else [])]
     clip = LowClip.open(bundle, provider, towers=towers)
     with Index.open(index_path, clip, create=False) as opened:
@@ -244,6 +241,24 @@ def parse_where(where: Sequence[str]) -> dict[str, list[str]]:
     return facts
 
 
+def _keep_up(
+    opened: "Index", remove: Sequence[str], forget: Sequence[str], *, compact: bool
+) -> dict[str, int]:
+    """Do and tell what is asked beside adding photos; what `--json` prints where that is all."""
+    done: dict[str, int] = {}
+    if remove:
+        done["removed"] = opened.remove(remove)
+        click.echo(f"{done['removed']:,} of {len(remove):,} photos removed", err=True)
+    for folder in forget:
+        count = opened.forget(folder)
+        done["forgotten"] = done.get("forgotten", 0) + count
+        click.echo(f"{count:,} photos of {folder} removed", err=True)
+    if compact:
+        done["bytes_freed"] = opened.compact()
+        click.echo(f"{done['bytes_freed'] / 1e6:,.1f} MB given back to the disk", err=True)
+    return done
+
+
 def _add_folder(opened: "Index", gallery: str) -> "IndexReport":
     with progress("photo") as bar:
         return opened.add_folder(gallery, progress=bar.show, on_failed=bar.tell_failed)
@@ -264,26 +279,6 @@ def hits_table(hits: Sequence["Hit"], *, filtered: bool = False) -> str:
     if not hits:
         return "no photo of the index has these facts" if filtered else "the index holds no photos"
     return "\n".join(f"{hit.rank:>4}  {hit.score:6.3f}  {on_one_line(hit.path)}" for hit in hits)
-
-
-def _all_queries(queries: Sequence[str]) -> list[str]:
-    from lowclip_runtime.errors import InputError
-
-    texts: list[str] = []
-    for query in queries:
-        texts += _lines_of_standard_input() if query == "-" else [query]
-    if queries and not texts:
-        raise InputError("standard input holds no query; write one query a line")
-    return texts
-
-
-def _lines_of_standard_input() -> list[str]:
-    from lowclip_runtime.text import TYPOGRAPHIC
-
-    lines = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8).splitlines()
-    texts = (line.decode("utf-8", "replace").strip() for line in lines)
-    # a line may hold invisible characters alone
-    return [text for text in texts if text.translate(TYPOGRAPHIC).strip()]
 
 
 def _print_table(query: str | None, hits: Sequence["Hit"], *, filtered: bool) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from PIL import Image
 
 from lowclip_runtime.errors import LowClipError
 
@@ -45,7 +44,6 @@ def configure_process() -> None:
     """
     atexit.register(gc.freeze)
     _open_closed_streams()
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
