@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -75,7 +76,8 @@ def write_tower(name: str, measured: Measured, out: Path) -> Path:
 def peer_row(
     case: str, metric: str, unit: str, higher_is_better: bool, values: dict[str, float], rounds: int
 ) -> dict[str, Any]:
-    rounded = {name: float(f"{value:.5g}") for name, value in values.items()}
+    # what is no number, as JSON has none for it
+    rounded = {name: float(f"{value:.5g}") for name, value in values.items() if math.isfinite(value)}
     found = rounded.pop(OURS)
     return row(
         case, metric, found, unit=unit, higher_is_better=higher_is_better, peers=rounded, rounds=rounds

@@ -130,11 +130,7 @@ class LowClip:
             InputError: one image instead of a list of them, or `batch_size` is less than 1.
             BundleError: the image tower does not run, or gives values that are not finite.
         """
-        is_one = isinstance(images, str | bytes | os.PathLike) or hasattr(images, "read")
-        if is_one or not isinstance(images, Iterable):
-            raise InputError(
-                f"embed_images wants a list of images; write [image], not one {type(images).__name__}"
-            )
+        _check_list(images, "embed_images")
         rows = []
         for position, embedding in enumerate(self.embed_each(images, batch_size)):
             if isinstance(embedding, ImageError):
@@ -149,6 +145,7 @@ class LowClip:
 
         For folders of any size: decoding runs ahead in threads while the tower works, and memory stays flat.
         """
+        _check_list(images, "embed_each")
         _check_batch_size(batch_size)
         begun = map(self._begun, images)
         decoded = done_ahead(self._ended, begun, threads=self.threads, ahead=batch_size)
@@ -284,6 +281,12 @@ def _text_batches(by_length: list[int], lengths: list[int], batch_size: int | No
         batch.append(row)
     if batch:
         yield batch
+
+
+def _check_list(images: object, asked: str) -> None:
+    is_one = isinstance(images, str | bytes | os.PathLike) or hasattr(images, "read")
+    if is_one or not isinstance(images, Iterable):
+        raise InputError(f"{asked} wants a list of images; write [image], not one {type(images).__name__}")
 
 
 def _check_batch_size(batch_size: int) -> None:

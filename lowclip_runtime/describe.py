@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from lowclip_runtime.bundle import read_manifest
+from lowclip_runtime.providers import available_providers, installed_distributions
 from lowclip_runtime.schema import to_dict
-from lowclip_runtime.session import available_providers, installed_distributions
 
 
 def describe_bundle(folder: str | Path) -> dict[str, Any]:
@@ -45,6 +45,8 @@ def as_lines(value: dict[str, Any]) -> list[tuple[str, str]]:
     """Nested values → (dotted name, text) for a table."""
     lines: list[tuple[str, str]] = []
     for key, item in value.items():
+        if isinstance(item, list) and item and all(isinstance(one, dict) for one in item):
+            item = {str(number): one for number, one in enumerate(item)}
         if isinstance(item, dict) and item:
             lines += [(f"{key}.{name}", text) for name, text in as_lines(item)]
         else:

@@ -27,8 +27,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 def checked_path(value: object, what: str) -> Path:
-    """`value` as a path; InputError where it is none."""
-    if not isinstance(value, str | os.PathLike):
+    """`value` as a path; InputError where it is none, as of a script's variable that is not set."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise InputError(f"{what} must be a path, not {value!r}")
     return Path(value)
 

@@ -5,6 +5,7 @@ Files are judged by name, size and time here; their content is read by `indexing
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -106,6 +107,17 @@ def changes(listing: Listing, known: Mapping[str, tuple[int, int]]) -> Changes:
     unreachable = {path for path, _ in listing.problems}
     gone = [path for path in known if path not in present and not _lies_below(path, unreachable)]
     return Changes(new, changed, sorted(gone), unchanged)
+
+
+def refuse_without_photos(root: Path, listing: Listing, index: Path | None = None) -> None:
+    """InputError where a walk found nothing; an `index` is told to be left as it is."""
+    if listing.files or listing.problems:
+        return
+    told = f"{root} holds no photos (.jpg, .png, .webp, …); name another folder"
+    if index is not None:
+        forget = f"lowclip index --index {shlex.quote(str(index))} --forget {shlex.quote(str(root))}"
+        told += f". The index is left as it is: if its photos are really gone, take them out with {forget}"
+    raise InputError(told)
 
 
 def is_hidden(path: str) -> bool:

@@ -66,12 +66,15 @@ def index_folder(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         InputError: not a path.
-        IndexFileError: the name is empty.
+        IndexFileError: the name is empty or a server's address.
     """
-    checked_path(path, "an index")
-    if not os.fspath(path):  # a script's variable that is not set: not the folder one happens to be in
+    if path == "":  # a script's variable that is not set: not the folder one happens to be in
         raise IndexFileError("'' names no folder of its own; name one, such as photos.index")
-    return Path(path)
+    if re.match(r"\w+:/", str(path)):  # `Path` makes one / of two
+        raise IndexFileError(
+            f"{path} is a server's address, and only folders can be indexes yet; name a folder"
+        )
+    return checked_path(path, "an index")
 
 
 def is_index(path: str | Path) -> bool:
@@ -120,15 +123,11 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
     """Make an empty index at `path`, whole or not at all; where another process was faster, its index stays.
 
     Raises:
-        IndexFileError: `path` is a URL or has no name, is there already and is not an empty folder, or another disk
+        IndexFileError: `path` has no name, is there already and is not an empty folder, or another disk
             is mounted there, or its disk is nearly full.
     """
     if Path(path).name in ("", ".."):  # it is put in place by its name
         raise IndexFileError(f"{str(path)!r} names no folder of its own; name one, such as photos.index")
-    if re.match(r"\w+:/", str(path)):  # `Path` makes one / of two
-        raise IndexFileError(
-            f"{path} is a server's address, and only folders can be indexes yet; name a folder"
-        )
     if "\0" in str(path):
         raise IndexFileError(f"{str(path)!r} holds a NUL, which no folder's name can; name another one")
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is made

@@ -6,7 +6,6 @@ is flushed to the disk before it is acknowledged: a killed run loses at most the
 rerun goes on from there.
 """
 
-import shlex
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,9 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowclip_runtime.clip import BATCH_SIZE, LowClip
-from lowclip_runtime.errors import InputError
 from lowclip_runtime.facts_journal import FactsJournal
-from lowclip_runtime.folder import Changes, FoundFile, Listing, changes, gallery_root, is_hidden, walk
+from lowclip_runtime.folder import (
+    Changes,
+    FoundFile,
+    changes,
+    gallery_root,
+    is_hidden,
+    refuse_without_photos,
+    walk,
+)
 from lowclip_runtime.index_report import IndexReport, Tally, report_of
 from lowclip_runtime.kept_facts import KeptFacts, UsersFacts
 from lowclip_runtime.known_contents import KnownContents
@@ -88,7 +94,7 @@ def add_folder(
     started = time.perf_counter()
     root = gallery_root(folder)
     listing = walk(root)
-    _refuse_without_photos(root, listing)
+    refuse_without_photos(root, listing, shard.path.parent)
     known, contents = _known(shard, root)
     update = _GalleryUpdate(clip, shard, root, changes(listing, known), contents, dims, on_failed)
     for path, reason in listing.problems:
@@ -287,12 +293,3 @@ def _lacks_albums(record: PhotoRecord, root: Path, path: str) -> bool:
     if record.gallery == str(root) and ALBUM in record.facts:
         return False
     return not set(place_facts(path).get(ALBUM, ())) <= set(record.facts.get(ALBUM, ()))
-
-
-def _refuse_without_photos(root: Path, listing: Listing) -> None:
-    if not listing.files and not listing.problems:
-        raise InputError(
-            f"{root} holds no photos (.jpg, .png, .webp, …); name another folder. "
-            "The index is left as it is: if its photos are really gone, take them out with "
-            f"lowclip index --forget {shlex.quote(str(root))}"
-        )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.folder import os_reason
 
 _MOST_CHARACTERS = 131_072  # of a cell that the csv module reads, unless it is told another limit
 
@@ -45,7 +46,9 @@ def numbered_rows(
     """
     try:
         text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DatasetError(f"{path}: {os_reason(error)}; name a tab-separated UTF-8 file of {of}") from error
+    except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: expected a tab-separated UTF-8 file of {of} ({error})") from error
     # captions hold quotation marks as themselves, so the csv module's quoting is off
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lowclip_runtime.errors import DatasetError
-from lowclip_runtime.folder import walk
+from lowclip_runtime.folder import os_reason, walk
 from lowclip_runtime.pairs import Pair, is_blank, numbered_pairs
 from lowclip_train.bad_data import REFUSE, SHOWN, BadData, are_fields, are_texts, has_keys
 from lowclip_train.split_names import split_named
@@ -270,7 +270,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DatasetError(f"{path}: {os_reason(error)}; name a UTF-8 text file") from error
+    except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: expected a UTF-8 text file ({error})") from error
 
 

@@ -187,6 +187,7 @@ def test_what_cannot_be_indexed_is_refused(tmp_path: Path, tiny_bundle: Path, ga
     assert "no such folder" in refused(lowclip("index", tmp_path / "none", *options))
     assert not (tmp_path / "i").exists()
     assert "holds no photos" in refused(lowclip("index", empty, *options))
+    assert not (tmp_path / "i").exists()
     missing_bundle = ("--bundle", tmp_path / "nothing", "--index", tmp_path / "i2")
     assert "is not a bundle" in refused(lowclip("index", gallery, *missing_bundle))
     assert not (tmp_path / "i2").exists()

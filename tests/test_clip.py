@@ -214,7 +214,7 @@ def test_a_query_that_is_asked_again_does_not_run_the_tower(
 @pytest.mark.parametrize(
     "options",
     [{"towers": None}, {"towers": ()}, {"towers": "text"}, {"threads": True}, {"threads": 10**9}, {"threads": 0},
-     {"bundle": 5}, {"bundle": b"bundle"}],
+     {"bundle": 5}, {"bundle": b"bundle"}, {"bundle": ""}],
 )  # fmt: skip
 def test_what_is_no_option_is_refused(tiny_bundle: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="must be"):
@@ -230,3 +230,10 @@ def test_what_is_no_path_is_refused(tiny_clip: LowClip, tmp_path: Path, name: An
             index.add_folder(name)
         with pytest.raises(InputError, match=r"remove wants a list|must be a path"):
             index.remove(name)
+
+
+def test_one_image_is_no_list_of_them(tiny_clip: LowClip, photos: dict[str, Path]) -> None:
+    for one in (photos["ağ"], str(photos["ağ"]), photos["ağ"].read_bytes(), 5):
+        for embed in (tiny_clip.embed_images, lambda images: list(tiny_clip.embed_each(images))):
+            with pytest.raises(InputError, match="wants a list of images"):
+                embed(one)

@@ -87,6 +87,9 @@ def test_an_empty_name_is_not_the_folder_one_is_in(
     assert read_index_manifest(".").dims
     with pytest.raises(IndexFileError, match="'' names no folder of its own; name one"):
         Index.open("", tiny_clip)
+    for create in (True, False):
+        with pytest.raises(IndexFileError, match=r"milvus:.* is a server's address, and only folders can be"):
+            Index.open("milvus://host:19530/photos", tiny_clip, create=create)
 
 
 def test_a_gallery_without_photos_is_to_be_forgotten_and_not_the_index(
@@ -95,7 +98,9 @@ def test_a_gallery_without_photos_is_to_be_forgotten_and_not_the_index(
     for photo in gallery.iterdir():
         photo.unlink()
     with Index.open(indexed, tiny_clip) as index:
-        with pytest.raises(InputError, match=f"take them out with lowclip index --forget {gallery}$"):
+        with pytest.raises(
+            InputError, match=f"take them out with lowclip index --index {indexed} --forget {gallery}$"
+        ):
             index.add_folder(gallery)
         assert index.forget(gallery) == 2
 

@@ -96,15 +96,17 @@ def index(
     """
     from lowclip_runtime.clip import LowClip
     from lowclip_runtime.facts_file import read_facts
-    from lowclip_runtime.folder import gallery_root
+    from lowclip_runtime.folder import gallery_root, refuse_without_photos, walk
     from lowclip_runtime.forgetting import check_forgotten
-    from lowclip_runtime.index import Index
+    from lowclip_runtime.index import Index, is_index
 
     if gallery is None and (facts_file is not None or not (remove or forget or compact)):
         raise click.UsageError("name the GALLERY, a folder of photos")
     if gallery is not None:
-        # before an index is made for a folder that is not there
-        check_forgotten(forget, gallery_root(gallery))
+        root = gallery_root(gallery)
+        check_forgotten(forget, root)
+        if not is_index(index_path):  # none is made for a folder without photos
+            refuse_without_photos(root, walk(root))
     facts = read_facts(facts_file, gallery) if facts_file is not None and gallery is not None else {}
     clip = LowClip.open(bundle, provider, towers=("image",))
     with Index.open(index_path, clip, create=gallery is not None, vectors=vectors, dims=dims) as opened:
