@@ -27,7 +27,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # that environment need not have us installed
 
-from lowclip_runtime.session import TowerSession, installed_distributions
+from lowclip_runtime.providers import installed_distributions
+from lowclip_runtime.session import TowerSession
 
 Request = dict[str, Any]
 

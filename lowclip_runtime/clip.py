@@ -21,7 +21,8 @@ from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ImageError, InputError, TextError
 from lowclip_runtime.files import checked_path
 from lowclip_runtime.memory import MemoryBudget
-from lowclip_runtime.session import TowerSession, check_provider
+from lowclip_runtime.providers import check_provider
+from lowclip_runtime.session import TowerSession
 from lowclip_runtime.shipped import shipped_bundle
 from lowclip_runtime.stream import batches, done_ahead
 from lowclip_runtime.text import Tokenizer, pad
@@ -220,6 +221,8 @@ class LowClip:
 
         @lru_cache(_REMEMBERED_QUERIES)
         def embed(text: str) -> Embeddings:
+            if "tokenizer" not in vars(self):  # both take as long to open as all else of a first answer
+                self.text_session.open_ahead()
             return self._embed_tokens(self.tokenizer.token_ids([text]))
 
         return embed

@@ -1,7 +1,7 @@
-"""One tower as an onnxruntime session: provider names, session options and onnxruntime's errors in our words.
+"""One tower as an onnxruntime session: its options, its threads and onnxruntime's errors in our words.
 
-A provider that is not there is an error, never a silent run on the CPU. What goes into a session and what its
-output means is `clip.py`.
+A provider that is not there (`providers.py`) is an error, never a silent run on the CPU. What goes into a session and
+what its output means is `clip.py`.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -20,29 +21,16 @@ from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ProviderError, first_line
 from lowclip_runtime.forks import keep_after_forks
 from lowclip_runtime.openvino_options import LEAST_ONNXRUNTIME, openvino_options
+from lowclip_runtime.providers import PROVIDERS, available_providers, check_provider
 from lowclip_runtime.streams import Streams
 
-# each name's onnxruntime providers in order; the CPU one takes the few shape operators that are left over
-PROVIDERS = {
-    "cpu": ("CPUExecutionProvider",),
-    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-    "openvino": ("OpenVINOExecutionProvider", "CPUExecutionProvider"),
-    "coreml": ("CoreMLExecutionProvider", "CPUExecutionProvider"),
-}
-_AUTO_ORDER = ("cuda", "coreml", "openvino")  # then cpu; TensorRT only when asked for, it builds for minutes
-_NVIDIA = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
-_HOW_TO_GET = {
-    "cuda": _NVIDIA,
-    "tensorrt": f"{_NVIDIA} tensorrt",
-    "openvino": "pip uninstall -y onnxruntime && pip install onnxruntime-openvino",
-    "coreml": "pip install --force-reinstall onnxruntime (on macOS)",
-}
-DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 # Long enough to go from operator to operator without sleeping, short enough to leave the cores to image decoding.
 # MEASURED on 2 cores, without, with 50 µs and with onnxruntime's own spinning: one photo 7.1, 5.8, 6.8 ms, one text
 # 4.6, 3.5, 4.2 ms, a folder of large photos 32, 32, 31 photos/s.
 SPIN_US = 50
+# Until onnxruntime works on its own: before, it needs the interpreter, which a tokenizer keeps while it is read.
+_HEAD_START_S = 0.02
+_AUTO_ORDER = ("cuda", "coreml", "openvino")  # then cpu; TensorRT only when asked for, it builds for minutes
 
 
 class TowerSession:
@@ -86,6 +74,7 @@ class TowerSession:
         if not self.path.is_file():
             raise BundleError(f"{path} is missing; copy or export the bundle again")
         self.provider, self._process = provider, os.getpid()
+        self._opening: Thread | None = None
         if provider != "cpu":
             self.provider, self._together = self._open(self.threads)
 
@@ -97,6 +86,8 @@ class TowerSession:
         """
         if os.getpid() != self._process:
             self._open_again()
+        if self._opening:
+            self._opening.join()
         in_parts = self._runs_parts and 1 < self.threads <= len(next(iter(feed.values())))
         session = self._alone if in_parts else self._together
         self._check_names(session, output, feed)
@@ -111,6 +102,21 @@ class TowerSession:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feed.items())
             raise BundleError(f"{self.path} does not run on {shapes}: {first_line(error)}") from error
         return np.asarray(result, np.float32)
+
+    def open_ahead(self) -> None:
+        """Begin to open what an item alone is run by, in a thread that the next run waits for.
+
+        Where it fails the run tries again and says why.
+        """
+        if self.provider != "cpu" or self.threads == 1 or "_together" in vars(self):
+            return
+        self._opening = Thread(target=self._try_to_open)
+        self._opening.start()
+        self._opening.join(_HEAD_START_S)
+
+    def _try_to_open(self) -> None:
+        with contextlib.suppress(Exception):
+            self._together  # noqa: B018
 
     @cached_property
     def _together(self) -> ort.InferenceSession:
@@ -142,6 +148,7 @@ class TowerSession:
         """After a fork, which has none of a session's threads."""
         for name in ("_together", "_alone", "_streams"):
             self.__dict__.pop(name, None)
+        self._opening = None
         if self.provider != "cpu":
             self._together = self._open(self.threads)[1]
         self._process = os.getpid()
@@ -202,43 +209,6 @@ def _is_at_least(major: int, minor: int) -> bool:
     """Of the installed onnxruntime."""
     found = ort.__version__.split(".")[:2]
     return (int(found[0]), int(found[1])) >= (major, minor)
-
-
-def available_providers() -> list[str]:
-    """Our names of the providers that the installed onnxruntime was built with."""
-    built = set(ort.get_available_providers())
-    return [name for name, wanted in PROVIDERS.items() if wanted[0] in built]
-
-
-def installed_distributions() -> dict[str, str]:
-    """Which onnxruntime wheels are installed, with versions; more than one overwrite each other's files."""
-    from importlib import metadata  # takes 20 ms, which a first answer need not wait for
-
-    found = {}
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def check_provider(name: str) -> None:
-    """Refuse a provider that is unknown or not built into the installed onnxruntime.
-
-    Raises:
-        ProviderError: naming what is available and how to get the missing one.
-    """
-    available = available_providers()
-    here = f"available here: {', '.join(available)}"
-    if name not in PROVIDERS and name != "auto":
-        raise ProviderError(
-            f"there is no provider {name!r}; use one of {', '.join(PROVIDERS)} or auto ({here})"
-        )
-    if name != "auto" and name not in available:
-        raise ProviderError(
-            f"the provider {name!r} is not installed ({here}); get it with: {_HOW_TO_GET[name]}"
-        )
 
 
 def _open(

@@ -211,6 +211,20 @@ def test_a_query_that_is_asked_again_does_not_run_the_tower(
         clip.embed_texts([""])
 
 
+def test_the_tower_of_a_first_text_is_opened_while_the_tokenizer_is_read(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    open_ahead = TowerSession.open_ahead
+    monkeypatch.setattr(
+        TowerSession, "open_ahead", lambda self: (begun.append("tokenizer" in vars(clip)), open_ahead(self))
+    )
+    clip = LowClip.open(tiny_bundle, threads=2)
+    np.testing.assert_allclose(clip.embed_texts(["it"]), text_embedding(["it"]), atol=ROUNDING)
+    clip.embed_texts(["göy"])
+    assert begun == [False]
+
+
 @pytest.mark.parametrize(
     "options",
     [{"towers": None}, {"towers": ()}, {"towers": "text"}, {"threads": True}, {"threads": 10**9}, {"threads": 0},

@@ -12,13 +12,8 @@ from lowclip_runtime.clip import LowClip
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ProviderError
 from lowclip_runtime.openvino_options import openvino_options
-from lowclip_runtime.session import (
-    TowerSession,
-    available_providers,
-    check_provider,
-    installed_distributions,
-    session_options,
-)
+from lowclip_runtime.providers import available_providers, check_provider, installed_distributions
+from lowclip_runtime.session import TowerSession, session_options
 
 REAL_SESSION = ort.InferenceSession
 CPU = "CPUExecutionProvider"
@@ -109,6 +104,33 @@ def test_the_installed_distribution_is_named() -> None:
 def test_a_missing_graph_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"gone\.onnx is missing"):
         TowerSession(tmp_path / "gone.onnx")
+
+
+def test_a_session_opened_ahead_is_opened_once(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
+    opened = []
+
+    def told(path: str, *arguments: Any, **options: Any) -> Any:
+        opened.append(path)
+        return REAL_SESSION(path, *arguments, **options)
+
+    feed = {"input_ids": np.array([[1, 2]]), "attention_mask": np.array([[1, 1]])}
+    as_ever = TowerSession(tiny_bundle / "onnx/text_model.onnx", threads=2).run("text_embeds", feed)
+    monkeypatch.setattr(ort, "InferenceSession", told)
+    session = TowerSession(tiny_bundle / "onnx/text_model.onnx", threads=2)
+    session.open_ahead()
+    np.testing.assert_array_equal(session.run("text_embeds", feed), as_ever)
+    session.open_ahead()
+    assert opened == [str(tiny_bundle / "onnx/text_model.onnx")]
+
+
+def test_what_fails_ahead_is_told_by_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no graph")
+    session = TowerSession(broken, threads=2)
+    session.open_ahead()
+    with pytest.raises(BundleError, match="cannot open"):
+        session.run("text_embeds", {"input_ids": np.array([[1]])})
+    assert capfd.readouterr().err == ""
 
 
 def test_the_wrong_shape_is_one_sentence(tiny_bundle: Path) -> None:

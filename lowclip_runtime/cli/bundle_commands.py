@@ -149,7 +149,7 @@ def _describe_index(path: str) -> dict[str, Any]:
 def _verify_index(path: str, bundle: str | None, provider: str) -> dict[str, Any]:
     from lowclip_runtime.clip import LowClip
     from lowclip_runtime.index import verify_index
-    from lowclip_runtime.session import check_provider
+    from lowclip_runtime.providers import check_provider
 
     check_provider(provider)  # also where nothing runs with it
     clip = LowClip.open(bundle, provider, towers=("image",)) if bundle is not None else None
