@@ -162,7 +162,7 @@ def _parse(path: Path) -> dict[str, Any]:
         )
     try:
         data = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read ({error}); copy or export the bundle again") from error
     if not isinstance(data, dict):
         raise BundleError(f"{path} must hold a JSON object; copy or export the bundle again")

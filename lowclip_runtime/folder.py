@@ -5,7 +5,6 @@ Files are judged by name, size and time here; their content is read by `indexing
 
 import errno
 import os
-import shlex
 import stat
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -115,6 +114,8 @@ def refuse_without_photos(root: Path, listing: Listing, index: Path | None = Non
         return
     told = f"{root} holds no photos (.jpg, .png, .webp, …); name another folder"
     if index is not None:
+        import shlex  # which a search need not wait for
+
         forget = f"lowclip index --index {shlex.quote(str(index))} --forget {shlex.quote(str(root))}"
         told += f". The index is left as it is: if its photos are really gone, take them out with {forget}"
     raise InputError(told)

@@ -98,7 +98,7 @@ def read_index_manifest(path: str | Path) -> IndexManifest:
         raise IndexFileError(
             f"{file} cannot be read: {os_reason(error)}; mend that and try again, what is indexed is kept"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IndexFileError(f"{file} cannot be read ({error}); {_rebuild(path)}") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:

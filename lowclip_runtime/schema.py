@@ -62,7 +62,10 @@ def _convert(kind: Any, data: object, place: str, problems: list[str]) -> Any:
     if kind is Any:
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            return _check(False, data, "a number of at most 1e308", place, problems)
     right_type = isinstance(data, kind) and not (isinstance(data, bool) and kind is not bool)
     return _check(right_type, data, _type_name(kind), place, problems)
 

@@ -5,7 +5,10 @@ the four can never disagree. How the specs are carried out is `preprocess.py` an
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
+
+from lowclip_runtime.folder import is_utf8
 
 Rgb = tuple[float, float, float]
 
@@ -40,8 +43,8 @@ class PreprocessSpec:
             problems.append(f"crop_pct must be in (0, 1], not {self.crop_pct}")
         if self.resize_mode == "squash" and self.crop_pct != 1.0:
             problems.append(f"crop_pct must be 1 where resize_mode is 'squash', not {self.crop_pct}")
-        if min(self.std) <= 0:
-            problems.append(f"std must be positive, not {self.std}")
+        if not (min(self.std) > 0 and all(map(isfinite, (*self.mean, *self.std)))):
+            problems.append(f"mean must be finite and std positive, too, not {self.mean} and {self.std}")
         if not 0 <= self.decode_scale <= 8:
             problems.append(f"decode_scale must be in 0..8, not {self.decode_scale}")
         if problems:
@@ -73,8 +76,10 @@ class TextSpec:
         problems = []
         if not 4 <= self.max_tokens <= 512:
             problems.append(f"max_tokens must be in 4..512, not {self.max_tokens}")
-        if self.pad_token_id < 0:
-            problems.append(f"pad_token_id must be 0 or more, not {self.pad_token_id}")
+        if not 0 <= self.pad_token_id < 2**31:
+            problems.append(f"pad_token_id must be 0 or more and fit 31 bits, not {self.pad_token_id}")
+        if not is_utf8(self.prefix):
+            problems.append(f"prefix must be valid UTF-8, not {self.prefix!r}")
         for name in ("from_cyrillic", "restore_diacritics"):
             if getattr(self, name) and self.lowercase != "azerbaijani":
                 problems.append(f"{name} needs lowercase = 'azerbaijani', not {self.lowercase!r}")

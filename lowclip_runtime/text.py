@@ -5,9 +5,10 @@
 Trimming a vocabulary is the export package's work.
 """
 
+import contextlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tokenizers.models import Unigram
 
 from lowclip_runtime.capitals import dotted_capitals
 from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
-from lowclip_runtime.errors import ConfigError, TextError
+from lowclip_runtime.errors import ConfigError, TextError, first_line
 from lowclip_runtime.loose_marks import without_drawn_out_letters, without_loose_marks
 from lowclip_runtime.missing_diacritics import restore_diacritics
 from lowclip_runtime.scripts import in_one_script
@@ -120,10 +121,9 @@ class Tokenizer:
 
     def __init__(self, path: str | Path, spec: TextSpec) -> None:
         self.spec = spec
-        try:
+        self._path = path
+        with _tokenizer_errors(path):
             self._tokenizer = HfTokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception for every kind of bad file
-            raise ConfigError(f"{path}: not a readable tokenizer.json ({error})") from error
         # else `<s>` in a query is cut out before anything is normalized; a Unigram piece of that name it stays
         self._tokenizer.encode_special_tokens = True
         if isinstance(self._tokenizer.model, Unigram):
@@ -143,11 +143,13 @@ class Tokenizer:
 
         Raises:
             TextError: a text is empty or not a string.
+            ConfigError: the tokenizer fails on one.
         """
         normalized = [self._normalize(texts, i) for i in range(len(texts))]
-        if len(normalized) == 1:  # needs no threads, which may be forbidden
-            return [self._tokenizer.encode(normalized[0]).ids]
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(normalized)]
+        with _tokenizer_errors(self._path):
+            if len(normalized) == 1:  # needs no threads, which may be forbidden
+                return [self._tokenizer.encode(normalized[0]).ids]
+            return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(normalized)]
 
     def _normalize(self, texts: Sequence[str], position: int) -> str:
         try:
@@ -160,6 +162,17 @@ class Tokenizer:
     def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Texts → `input_ids`, `attention_mask`, both (N, L) int64, L the longest of the batch."""
         return pad(self.token_ids(texts), self.spec.pad_token_id)
+
+
+@contextlib.contextmanager
+def _tokenizer_errors(path: str | Path) -> Iterator[None]:
+    """tokenizers raises a bare Exception for every kind of bad file, or panics, which derives from BaseException."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise ConfigError(f"{path}: not a readable tokenizer.json ({first_line(error)})") from error
 
 
 def pad(token_ids: Sequence[Sequence[int]], pad_token_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -93,7 +93,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, path: str) -> None:
         LowClip.open(tmp_path / path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'{"lineage":' + b"[" * 100_000])
 def test_a_manifest_that_is_no_json_object_is_refused(bundle: Path, content: bytes) -> None:
     (bundle / "manifest.json").write_bytes(content)
     with pytest.raises(BundleError, match=r"manifest\.json"):
@@ -184,3 +184,25 @@ def test_an_id_does_not_change_with_what_bundles_may_say_since(tiny_bundle: Path
     read = replace(manifest, text=TextSpec(lowercase="azerbaijani"))
     finer = replace(manifest, preprocess=PreprocessSpec(decode_scale=1.5))
     assert len({one.bundle_id for one in (manifest, typed, read, finer)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("of", "key", "value", "problem"),
+    [
+        ("preprocess", "decode_scale", 10**400, "decode_scale must be a number"),
+        ("preprocess", "std", [1, 10**400, 1], r"std\[1\] must be a number"),
+        ("preprocess", "std", [1.0, float("inf"), 1.0], "std positive"),
+        ("preprocess", "mean", [float("nan"), 0.5, 0.5], "mean must be finite"),
+        ("text", "pad_token_id", 10**30, "pad_token_id must be 0 or more and fit 31 bits"),
+        ("text", "prefix", "\ud800", "prefix must be valid UTF-8"),
+    ],
+)
+def test_a_number_or_letter_that_cannot_be_is_refused(
+    bundle: Path, of: str, key: str, value: object, problem: str
+) -> None:
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest[of][key] = value
+    path.write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(BundleError, match=problem):
+        read_manifest(bundle)

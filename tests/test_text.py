@@ -1,5 +1,6 @@
 """Text normalization and the tokenizer, on the writing that people really type."""
 
+import json
 import unicodedata
 from pathlib import Path
 
@@ -171,3 +172,21 @@ def test_a_file_that_is_no_tokenizer_is_refused_by_name(tmp_path: Path, content:
 def test_bytes_that_are_no_utf8_are_refused() -> None:
     with pytest.raises(TextError, match="not valid UTF-8"):
         normalize_text("it\udcff", TextSpec())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("post_processor", {"special_tokens": {}}),  # panics when it encodes
+        ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),  # when it is read
+        ("model", {"unk_token": "[NOPE]"}),  # fails on the first word that it does not know
+    ],
+)
+def test_a_tokenizer_that_fails_is_told(tmp_path: Path, key: str, value: dict[str, object]) -> None:
+    tiny_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    described = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    described[key] = {**(described[key] or {}), **value}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described), "utf-8")
+    for texts in (["naməlum"], ["naməlum", "söz"]):
+        with pytest.raises(ConfigError, match=r"tokenizer\.json: not a readable"):
+            Tokenizer(tmp_path / "tokenizer.json", TEXT).token_ids(texts)
