@@ -5,6 +5,7 @@ that opens the shard, searches too.
 """
 
 import hashlib
+import itertools
 import uuid
 from threading import Lock
 
@@ -42,8 +43,9 @@ class KnownContents:
             first = int(np.searchsorted(self._hashes, np.uint64(wanted)))
             some = slice(first, first + limit)
             found = [one.tobytes() for one in self._ids[some][self._hashes[some] == wanted]]
-            found += self._recent.get(wanted, [])
-        return [str(uuid.UUID(bytes=one)) for one in dict.fromkeys(found)][:limit]
+            # a folder may hold thousands of the same photo, each of which asks
+            found += itertools.islice(self._recent.get(wanted, ()), 2 * limit)
+        return [str(uuid.UUID(bytes=one)) for one in itertools.islice(dict.fromkeys(found), limit)]
 
     def _settle(self) -> None:
         """Put the recent ones among the others."""

@@ -1,6 +1,7 @@
 """`KnownContents` against a plain dictionary, below and above the number that it puts in order at a time."""
 
 import hashlib
+import uuid
 from collections import defaultdict
 
 import numpy as np
@@ -35,3 +36,18 @@ def test_a_photo_that_is_told_twice_is_there_once_and_no_more_than_asked_for_com
     for i in range(100):
         contents.add(sha256(1), record_id(f"/{i % 2}"))
     assert sorted(contents.ids(sha256(1), 16)) == sorted({record_id("/0"), record_id("/1")})
+
+
+def test_many_photos_of_one_content_are_not_all_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    contents, made = KnownContents(), []
+    for number in range(3000):
+        contents.add("same", str(uuid.UUID(int=number)))
+    real = uuid.UUID
+
+    def counted(**given: bytes) -> uuid.UUID:
+        made.append(given)
+        return real(**given)
+
+    monkeypatch.setattr("lowclip_runtime.known_contents.uuid.UUID", counted)
+    assert contents.ids("same", 16) == [str(real(int=number)) for number in range(16)]
+    assert len(made) == 16
