@@ -20,6 +20,7 @@ from lowclip_runtime.spec import PreprocessSpec
 from lowclip_runtime.stream import batches
 from lowclip_train.checkpoint import load_checkpoint
 from lowclip_train.evaluate import TorchEmbedder
+from lowclip_train.fitting_tokenizer import check_words
 from lowclip_train.loss import MAX_LOGIT_SCALE
 from lowclip_train.model_identity import model_identity
 from lowclip_train.pretrained import told_in_one_sentence
@@ -85,6 +86,8 @@ class TransformersEmbedder:
             raise ConfigError(f"the teacher {teacher!r} is a {kind} without {', '.join(lacking)}; {_ADVICE}")
         with _told(teacher):
             self._processor = cast(Any, AutoProcessor).from_pretrained(teacher)
+            tokenizer = self._processor.tokenizer
+            check_words(tokenizer.get_vocab(), tokenizer.get_added_vocab(), teacher)
         self._device = device
         self.scale = float(self._model.logit_scale.exp().item())
         # SigLIP was trained on captions filled up to its full length, and reads the padding (its model card)

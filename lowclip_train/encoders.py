@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lowclip_runtime.errors import ConfigError, first_line
+from lowclip_train.fitting_tokenizer import check_tokenizer_knows_words, read_tokenizer
 from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 
@@ -129,16 +130,19 @@ def tokenizer_file(source: str, folder: Path) -> Path:
     """The `tokenizer.json` of a hub name or local folder; one fetched or converted is put into `folder`.
 
     Raises:
-        ConfigError: `source` has no fast tokenizer.
+        ConfigError: `source` has no fast tokenizer, or one that knows no words.
     """
     local = Path(source) / "tokenizer.json"
     if local.is_file():
+        check_tokenizer_knows_words(read_tokenizer(local), source)
         return local
     fetched = folder / f"tokenizer-{source.replace('/', '--')}.json"
     if not fetched.is_file():
         advice = "give a hub name or a folder with a tokenizer.json"
         with told_in_one_sentence(f"no fast tokenizer could be loaded from {source!r}", advice):
-            AutoTokenizer.from_pretrained(source).backend_tokenizer.save(str(fetched))
+            tokenizer = AutoTokenizer.from_pretrained(source).backend_tokenizer
+            check_tokenizer_knows_words(tokenizer, source)
+            tokenizer.save(str(fetched))
     return fetched
 
 

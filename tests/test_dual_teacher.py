@@ -123,7 +123,15 @@ def test_what_is_no_teacher_is_named(tmp_path: Path, clip: Path) -> None:
     (damaged / "model.safetensors").write_bytes(b"<html>")
     bare = Path(shutil.copytree(clip, tmp_path / "bare"))
     (bare / "processor_config.json").unlink()
+    wordless = Path(shutil.copytree(clip, tmp_path / "wordless"))
+    for file in wordless.glob("tokenizer*"):
+        file.unlink()
     for teacher, kind, told in (
+        (
+            wordless,
+            ConfigError,
+            "wordless' must know words, but it knows only <|startoftext|>, <|endoftext|>",
+        ),
         (bert, ConfigError, "is a BertModel without get_image_features, get_text_features, logit_scale"),
         (tmp_path / "nowhere", ConfigError, "nowhere' cannot be loaded"),
         (damaged, ConfigError, "damaged' cannot be loaded"),

@@ -1,5 +1,6 @@
 """Encoders by name and by file, cutting them in two, and importing timm beside a torchvision that does not fit."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_training import write_text_encoder
+from tokenizers import Tokenizer as HfTokenizer
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_train.encoders import (
+    AutoTokenizer,
     build_image_encoder,
     build_text_encoder,
     pretrained_classifier,
@@ -107,6 +110,30 @@ def test_text_encoders_of_each_family_are_loaded_and_rebuilt(tmp_path: Path, kin
     rebuilt, width = build_text_encoder(text_encoder_config(loaded))
     rebuilt.load_state_dict(loaded.state_dict())
     assert width == 8
+
+
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "camembert", "albert"])
+def test_a_tokenizer_that_transformers_made_up_is_refused(tmp_path: Path, kind: str) -> None:
+    """It is made for a folder without a tokenizer's files, and knows no word."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "vocab_size": 20}), "utf-8")
+    with pytest.raises(ConfigError, match=r"must know words, but it knows only .*; put the model's own"):
+        tokenizer_file(str(tmp_path), tmp_path)
+    assert not list(tmp_path.glob("tokenizer*"))
+    saved = cast(Any, AutoTokenizer).from_pretrained(str(tmp_path)).backend_tokenizer
+    saved.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ConfigError, match="must know words"):
+        tokenizer_file(str(tmp_path), tmp_path)
+
+
+def test_a_vocabulary_of_another_layout_is_converted(tmp_path: Path) -> None:
+    folder = write_text_encoder(tmp_path / "bert")
+    words = HfTokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(sorted(words, key=words.__getitem__)), "utf-8")
+    converted = tokenizer_file(str(folder), tmp_path)
+    assert HfTokenizer.from_file(str(converted)).encode("a red picture").tokens[1:-1] == [
+        "a", "red", "picture",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["t5", "bart"])

@@ -1,0 +1,51 @@
+"""Does a tokenizer fit its text encoder? It knows words, and each id and position that it gives has an embedding.
+
+Where tokenizers come from is `encoders.py`.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer as HfTokenizer
+
+from lowclip_runtime.errors import ConfigError
+from lowclip_train.pretrained import told_in_one_sentence
+
+_SHOWN = 5
+
+
+def read_tokenizer(path: Path) -> HfTokenizer:
+    """A `tokenizer.json`.
+
+    Raises:
+        ConfigError: it cannot be read as one.
+    """
+    with told_in_one_sentence(f"{path} is no tokenizer.json that can be read", "get it anew"):
+        return HfTokenizer.from_file(str(path))
+
+
+def check_tokenizer_knows_words(tokenizer: HfTokenizer, source: str) -> None:
+    """Is it more than what transformers makes up for the model `source`?
+
+    Raises:
+        ConfigError: it is not.
+    """
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    check_words(tokenizer.get_vocab(with_added_tokens=False), added, source)
+
+
+def check_words(vocabulary: Iterable[str], added: Iterable[str], source: str) -> None:
+    """Does this vocabulary hold more than added tokens such as `[CLS]`?
+
+    For a folder without a tokenizer's files transformers makes one up that holds only these, and every word is unknown.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    added = list(added)
+    if set(vocabulary) <= set(added):
+        shown = ", ".join(added[:_SHOWN]) or "nothing at all"
+        raise ConfigError(
+            f"the tokenizer of {source!r} must know words, but it knows only {shown}, as one made up where there are "
+            "no files of a tokenizer; put the model's own (tokenizer.json, vocab.txt or the like) beside its weights"
+        )
