@@ -5,8 +5,10 @@ Where tokenizers come from is `encoders.py`.
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 from tokenizers import Tokenizer as HfTokenizer
+from torch import nn
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_train.pretrained import told_in_one_sentence
@@ -49,3 +51,28 @@ def check_words(vocabulary: Iterable[str], added: Iterable[str], source: str) ->
             f"the tokenizer of {source!r} must know words, but it knows only {shown}, as one made up where there are "
             "no files of a tokenizer; put the model's own (tokenizer.json, vocab.txt or the like) beside its weights"
         )
+
+
+def check_ids_fit(encoder: nn.Module, tokenizer: Path) -> None:
+    """An id without its embedding would end the run at whatever step first comes to it.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    vocabulary = read_tokenizer(tokenizer).get_vocab()
+    token, largest = max(vocabulary.items(), key=lambda item: item[1])
+    rows = cast(Any, encoder).get_input_embeddings().num_embeddings
+    if largest >= rows:
+        raise ConfigError(
+            f"{tokenizer} gives {token!r} the id {largest}, but the text encoder has embeddings of the ids up to "
+            f"{rows - 1}; use the tokenizer that it was trained with"
+        )
+
+
+def position_count(encoder: nn.Module) -> int | None:
+    """How many tokens the encoder has positions for; None where they are not held in a table."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return None
+    # in the RoBERTa family positions begin behind the padding's id
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from tokenizers import Tokenizer as HfTokenizer
 from torch import nn
 
 from lowclip_runtime.errors import ConfigError, DatasetError
@@ -24,9 +23,9 @@ from lowclip_train.encoders import (
     text_encoder_config,
     tokenizer_file,
 )
+from lowclip_train.fitting_tokenizer import check_ids_fit, position_count
 from lowclip_train.model import DualEncoder, ModelConfig
 from lowclip_train.parent import open_parent, parent_lineage
-from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.trim_vocab import TrimmedVocabulary, trim_tokenizer
 
 _COLUMNS = {"image", "caption"}  # of a pairs.tsv; its other columns are no text
@@ -98,24 +97,13 @@ def _of_encoders(config: TrainConfig, folder: Path) -> StartingModel:
 
 
 def _check_texts_fit(encoder: nn.Module, tokenizer: Path, text: TextSpec) -> None:
-    """An id or a position without its embedding would end the run at whatever step first comes to it."""
-    with told_in_one_sentence(f"{tokenizer} is no tokenizer.json that can be read", "get it anew"):
-        vocabulary = HfTokenizer.from_file(str(tokenizer)).get_vocab()
-    token, largest = max(vocabulary.items(), key=lambda item: item[1])
-    rows = cast(Any, encoder).get_input_embeddings().num_embeddings
-    if largest >= rows:
+    check_ids_fit(encoder, tokenizer)
+    positions = position_count(encoder)
+    if positions is not None and text.max_tokens > positions:
         raise ConfigError(
-            f"{tokenizer} gives {token!r} the id {largest}, but the text encoder has embeddings of the ids up to "
-            f"{rows - 1}; use the tokenizer that it was trained with"
+            f"text.max_tokens must be at most {positions}, as the text encoder has no more positions, "
+            f"not {text.max_tokens}"
         )
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    if isinstance(table, nn.Embedding):  # in the RoBERTa family positions begin behind the padding's id
-        positions = table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-        if text.max_tokens > positions:
-            raise ConfigError(
-                f"text.max_tokens must be at most {positions}, as the text encoder has no more positions, "
-                f"not {text.max_tokens}"
-            )
 
 
 def read_corpora(paths: Sequence[str]) -> Iterator[str]:

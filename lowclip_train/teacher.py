@@ -19,6 +19,7 @@ from lowclip_runtime.text import Tokenizer
 from lowclip_train.array_cache import kept_texts, weights_sha256
 from lowclip_train.distillation_config import Distillation
 from lowclip_train.encoders import pretrained_text_encoder, tokenizer_file
+from lowclip_train.fitting_tokenizer import check_ids_fit, position_count
 from lowclip_train.model import masked_mean
 from lowclip_train.text_batches import encode_by_length
 
@@ -35,7 +36,8 @@ class Teacher:
             texts apart only after it is subtracted.
 
     Raises:
-        ConfigError: the teacher cannot be loaded, or its vectors have another width.
+        ConfigError: the teacher cannot be loaded, has no embedding for a token or its position, or gives vectors of
+            another width.
     """
 
     def __init__(self, config: Distillation, width: int, texts: Sequence[str], folder: Path) -> None:
@@ -63,7 +65,7 @@ def mean_pooled_vectors(source: str, prefix: str, texts: list[str], folder: Path
     A tokenizer that must be fetched or converted is put into `folder`.
 
     Raises:
-        ConfigError: no encoder or fast tokenizer can be loaded from `source`.
+        ConfigError: no encoder or fast tokenizer can be loaded from `source`, or they do not fit together.
     """
     encoder = _MeanPooled(source, prefix, folder)
     return encoder.vectors(encoder.tokenizer.token_ids(texts)).astype(np.float16)
@@ -77,7 +79,9 @@ class _MeanPooled:
         config = cast(Any, self._encoder).config
         self.width = int(config.hidden_size)
         spec = TextSpec(prefix=prefix, pad_token_id=config.pad_token_id or 0)
-        self.tokenizer = Tokenizer(tokenizer_file(source, folder), spec)
+        path = tokenizer_file(source, folder)
+        _check_texts_fit(self._encoder, source, path, spec)
+        self.tokenizer = Tokenizer(path, spec)
 
     @property
     def key(self) -> list[str]:
@@ -91,3 +95,13 @@ class _MeanPooled:
     def _pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden = self._encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return masked_mean(hidden, attention_mask)
+
+
+def _check_texts_fit(encoder: nn.Module, source: str, tokenizer: Path, spec: TextSpec) -> None:
+    check_ids_fit(encoder, tokenizer)
+    positions = position_count(encoder)
+    if positions is not None and spec.max_tokens > positions:
+        raise ConfigError(
+            f"the text encoder {source!r} has {positions} positions, but must read texts of up to {spec.max_tokens} "
+            "tokens; name another"
+        )
