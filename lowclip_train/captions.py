@@ -56,6 +56,32 @@ def captioned_images(dataset: Dataset, split: str, tokenizer: Tokenizer) -> list
     return images
 
 
+def gallery_images(sources: Sequence[Sequence[CaptionedImage]]) -> list[CaptionedImage]:
+    """All images of the sources; one whose file a source before has too lends its captions to the first such.
+
+    A second copy would rank like the first, and one of the two counts as wrong. Within a source each image is a photo
+    of its own, as for `photo_numbers`.
+    """
+    images: list[CaptionedImage] = []
+    of_earlier: dict[str, int] = {}
+    for source in sources:
+        begin = len(images)
+        for image in source:
+            row = of_earlier.get(image.sha256)
+            if row is None:
+                images.append(image)
+            else:
+                images[row] = _with_captions(images[row], image.captions)
+        for row in range(begin, len(images)):
+            of_earlier.setdefault(images[row].sha256, row)
+    return images
+
+
+def _with_captions(image: CaptionedImage, more: dict[str, list[Caption]]) -> CaptionedImage:
+    merged = {lang: image.captions.get(lang, []) + more.get(lang, []) for lang in {**image.captions, **more}}
+    return replace(image, captions=merged)
+
+
 def _ids_of_one_meaning(pairs: Sequence[Pair]) -> set[str]:
     """The caption_ids under which all images have the very same captions, as several drawings of one thing do.
 

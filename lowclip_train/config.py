@@ -5,7 +5,7 @@ Paths in the file are relative to the file. What each part does is in the room t
 
 import math
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -228,7 +228,21 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
         from lowclip_train.parent import fill_from_checkpoint  # loads torch, which other configs do not need
 
         data = fill_from_checkpoint(data, folder)
-    return _resolve_paths(from_dict(TrainConfig, data, str(path)), folder)
+    config = _resolve_paths(from_dict(TrainConfig, data, str(path)), folder)
+    _check_each_once(config.sources, path)
+    return config
+
+
+def _check_each_once(sources: Sequence[Source], path: Path) -> None:
+    """By whatever names, and through links."""
+    named: dict[Path, int] = {}
+    for i, source in enumerate(sources):
+        first = named.setdefault(Path(source.dataset).resolve(), i)
+        if first != i:
+            raise ConfigError(
+                f"{path}: sources[{first}] and sources[{i}] are the same dataset, {source.dataset}; name it once, and "
+                "raise its share to draw its images more often"
+            )
 
 
 def _not_finite(data: Any, place: str) -> Iterator[str]:

@@ -18,7 +18,14 @@ from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer
-from lowclip_train.captions import Caption, CaptionedImage, captioned_images, photo_numbers, tokenize
+from lowclip_train.captions import (
+    Caption,
+    CaptionedImage,
+    captioned_images,
+    gallery_images,
+    photo_numbers,
+    tokenize,
+)
 from lowclip_train.class_retention import ClassRetention
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset, read_dataset
@@ -123,7 +130,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     tokenizer = Tokenizer(start.tokenizer_path, start.text)
     training = training_images(datasets, tokenizer)
     images, source_rows = training.images, training.source_rows
-    val_images = [image for d in datasets for image in captioned_images(d, "val", tokenizer)]
+    val_images = gallery_images([captioned_images(d, "val", tokenizer) for d in datasets])
     _check_schedule(config.schedule, val_images, processes)
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
     parallel = _parallel_captions(config, tokenizer)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lowclip_runtime.pairs import Pair
 from lowclip_runtime.text import Tokenizer
-from lowclip_train.captions import captioned_images
+from lowclip_train.captions import CaptionedImage, captioned_images, gallery_images
 from lowclip_train.config import Source
 from lowclip_train.dataset import read_dataset, write_dataset
 from lowclip_train.run import prepare_run
@@ -95,3 +95,28 @@ def test_the_photo_of_two_sources_is_no_negative_of_itself(tmp_path: Path) -> No
         [1, 0, 0, 1, 0],
         [0, 1, 0, 0, 1],
     ]
+
+
+def test_a_photo_that_two_sources_hold_out_is_in_the_gallery_once(tmp_path: Path) -> None:
+    """A second copy would tie with the first, and half of the queries would find the wrong one."""
+    config = tiny_config(tmp_path)
+    pictures, more = tmp_path / "pictures", tmp_path / "more"
+    more.mkdir()
+    Image.new("RGB", (40, 30), (9, 99, 9)).save(more / "own.png")
+    pairs = [Pair("own.png", "own", "en", "train"), Pair("own2.png", "zwei", "de", "val")]
+    shutil.copy(pictures / "red-val.png", more / "copy.png")
+    shutil.copy(pictures / "blue-val.png", more / "own2.png")
+    pairs += [Pair("copy.png", "red again", "en", "val"), Pair("copy.png", "rot", "de", "val")]
+    write_dataset(tmp_path / "second", "second", more, pairs)
+    sources = (*config.sources, Source(dataset=str(tmp_path / "second")))
+    alone = prepare_run(config, tmp_path / "run").val_images
+    both = prepare_run(replace(config, sources=sources), tmp_path / "run").val_images
+    assert [image.path for image in both] == [image.path for image in alone]
+    (red,) = (image for image in both if image.path.name == "red-val.png")
+    found = {lang: [caption.text for caption in captions] for lang, captions in red.captions.items()}
+    assert found == {"en": ["a red picture", "red again"], "az": ["qırmızı şəkil"], "de": ["rot"]}
+
+
+def test_two_photos_of_one_file_in_a_source_stay_two(tmp_path: Path) -> None:
+    one, two, again = (CaptionedImage(Path(name), "same", {}) for name in ("one", "two", "again"))
+    assert gallery_images([[one, two], [again]]) == [one, two]

@@ -39,6 +39,15 @@ def test_a_config_is_the_same_by_whatever_path(tmp_path: Path, monkeypatch: pyte
     assert len({load_config(name) for name in names}) == 1
 
 
+def test_a_dataset_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    for name in ("data", "./data", "link"):
+        (tmp_path / "c.toml").write_text(f"{_GOOD}[[sources]]\ndataset = '{name}'\n", "utf-8")
+        with pytest.raises(ConfigError, match=r"sources\[0\] and sources\[1\] are the same dataset, .*share"):
+            load_config(tmp_path / "c.toml")
+
+
 def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(_GOOD, "utf-8-sig")
     assert load_config(tmp_path / "c.toml").name == "n"
