@@ -20,6 +20,7 @@ from lowclip_train.bad_data import REFUSE, BadData
 # every byte of a JPEG is still read at an eighth of its size, so that a truncated one is found, in a tenth of the time
 _QUICK = PreprocessSpec(size_px=32, decode_scale=1)
 _SHOWN = 3
+PUT_BACK = "put it back to go on with the run, or prepare the dataset again without it, for a new run"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,20 @@ def check_images(
     return kept, hashes
 
 
+def check_there(paths: Sequence[Path]) -> None:
+    """Are all images there? None is opened, so that this is known before anything else is done.
+
+    Raises:
+        DatasetError: some are not; the first few are named.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        shown = ", ".join(map(str, missing[:_SHOWN]))
+        raise DatasetError(
+            f"{len(missing)} of {len(paths)} images are gone (first: {shown}); for each: {PUT_BACK}"
+        )
+
+
 def check_unchanged(path: Path, sha256: str) -> None:
     """Has the image still the hash that it was prepared with? By it leaks were looked for, and caches are known.
 
@@ -68,7 +83,7 @@ def check_unchanged(path: Path, sha256: str) -> None:
     try:
         same = sha256_of(path) == sha256
     except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}; run prepare again") from error
+        raise DatasetError(f"{path}: {error.strerror}; {PUT_BACK}") from error
     if not same:
         raise DatasetError(f"{path} was changed after its dataset was prepared; run prepare again")
 

@@ -26,9 +26,9 @@ from lowclip_runtime.spec import PreprocessSpec
 from lowclip_train.array_cache import weights_sha256
 from lowclip_train.augment import identity, random_view
 from lowclip_train.captions import CaptionedImage
-from lowclip_train.config import Augment
-from lowclip_train.frozen_stages import frozen_features
-from lowclip_train.image_check import check_unchanged
+from lowclip_train.config import Augment, TrainConfig
+from lowclip_train.frozen_stages import SplitEncoder, frozen_features
+from lowclip_train.image_check import PUT_BACK, check_there, check_unchanged
 from lowclip_train.progress import say
 
 _BATCH = 32
@@ -74,9 +74,7 @@ class ViewMaker:
         try:
             image = decode(self.paths[row], self.spec)
         except ImageError as error:
-            raise DatasetError(
-                f"a training image cannot be read: {error}; remove it and run prepare again"
-            ) from error
+            raise DatasetError(f"an image cannot be read: {error}; {PUT_BACK}") from error
         if row not in self._checked:
             check_unchanged(self.paths[row], self.hashes[row])
             self._checked.add(row)
@@ -133,11 +131,70 @@ class CachedInputs:
         return features.contiguous(memory_format=torch.channels_last) if features.ndim == 4 else features
 
 
+def image_inputs(
+    config: TrainConfig, split: SplitEncoder, images: Sequence[CaptionedImage], view_count: int, folder: Path
+) -> ImageInputs:
+    """What the config asks for: fresh views, or `view_count` (if they differ at all) that are cached in `folder`."""
+    views = _views(config, images)
+    if config.schedule.image_views:
+        return CachedInputs(views, split.frozen, _view_count(config, view_count), folder)
+    return LiveInputs(views, split.frozen)
+
+
+def check_images_are_there(
+    config: TrainConfig,
+    split: SplitEncoder,
+    images: Sequence[CaptionedImage],
+    val_images: Sequence[CaptionedImage],
+    folder: Path,
+) -> None:
+    """A photo of validation would be missed after a whole epoch only; those whose cache is whole are not read again.
+
+    Raises:
+        DatasetError: some are gone.
+    """
+    read: list[Path] = []
+    for some, view_count in ((images, config.schedule.image_views), (val_images, 0)):
+        views = _views(config, some)
+        if not (
+            config.schedule.image_views
+            and _is_whole(views, split.frozen, _view_count(config, view_count), folder)
+        ):
+            read += views.paths
+    check_there(read)
+
+
+def _views(config: TrainConfig, images: Sequence[CaptionedImage]) -> ViewMaker:
+    return ViewMaker(images, config.preprocess, config.augment, config.schedule.seed)
+
+
+def _view_count(config: TrainConfig, asked: int) -> int:
+    return asked if config.augment.changes_images else 0
+
+
+def _is_whole(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Path) -> bool:
+    """Whether the cache was filled to its end, as far as its progress tells."""
+    path, progress = _cache_files(views, frozen, view_count, folder)
+    try:
+        return path.is_file() and _images_done(progress) == len(views.paths)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _cache_files(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Path) -> tuple[Path, Path]:
+    """The cache, and how far it is."""
+    path = folder / f"image-{_cache_key(views, frozen, view_count)}.npy"
+    return path, path.with_suffix(".progress.json")
+
+
+def _images_done(progress: Path) -> int:
+    return int(json.loads(progress.read_text("utf-8"))["images"])
+
+
 def _fill_cache(views: ViewMaker, frozen: nn.Module, view_count: int, folder: Path) -> NDArray[np.float16]:
     """Open the cache of exactly these images, views and weights, computing what a killed run left open."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"image-{_cache_key(views, frozen, view_count)}.npy"
-    progress = path.with_suffix(".progress.json")
+    path, progress = _cache_files(views, frozen, view_count, folder)
     count = len(views.paths)
     begun = _begun_cache(path, progress)
     if begun:
@@ -170,7 +227,7 @@ def _begun_cache(path: Path, progress: Path) -> tuple[np.memmap[Any, np.dtype[np
     if not (path.is_file() and progress.is_file()):
         return None
     try:
-        done = int(json.loads(progress.read_text("utf-8"))["images"])
+        done = _images_done(progress)
         np.load(path, mmap_mode="r")  # "r+" would fill a file that is too short up with zeros
         return np.lib.format.open_memmap(path, mode="r+"), done
     except (ValueError, KeyError, TypeError, EOFError) as error:

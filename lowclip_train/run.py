@@ -37,7 +37,7 @@ from lowclip_train.followed_classifier import PretrainedFeatures
 from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
 from lowclip_train.heads_only import HeadsOnly, prepare_heads
-from lowclip_train.image_inputs import CachedInputs, ImageInputs, LiveInputs, ViewMaker
+from lowclip_train.image_inputs import CachedInputs, ImageInputs, check_images_are_there, image_inputs
 from lowclip_train.known_concepts import TrainingImages
 from lowclip_train.leaks import check_sources
 from lowclip_train.model import DualEncoder
@@ -133,6 +133,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     val_images = gallery_images([captioned_images(d, "val", tokenizer) for d in datasets])
     _check_schedule(config.schedule, val_images, processes)
     split = split_encoder(model.image_tower.encoder, config.towers.image_frozen_stages)
+    check_images_are_there(config, split, images, val_images, cache)
     parallel = _parallel_captions(config, tokenizer)
     everything = [c for i in images for of_lang in i.captions.values() for c in of_lang] + parallel
     teacher = _teacher(config, model, everything, cache)
@@ -140,8 +141,8 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         TeacherEmbeds(config.dual_teacher, images, processes.device, cache) if config.dual_teacher else None
     )
     learned_from = dual_teacher.identity if dual_teacher else ""
-    inputs = _image_inputs(config, split, images, config.schedule.image_views, cache)
-    val_inputs = _image_inputs(config, split, val_images, 0, cache) if val_images else None
+    inputs = image_inputs(config, split, images, config.schedule.image_views, cache)
+    val_inputs = image_inputs(config, split, val_images, 0, cache) if val_images else None
     if config.heads_only:
         inputs = pool_images(cast(CachedInputs, inputs), split.tail, processes.device, cache)
         val_inputs = val_inputs and pool_images(
@@ -196,22 +197,13 @@ def training_images(datasets: Sequence[Dataset], tokenizer: Tokenizer) -> Traini
     return TrainingImages(images, source_rows)
 
 
-def _image_inputs(
-    config: TrainConfig, split: SplitEncoder, images: Sequence[CaptionedImage], view_count: int, cache: Path
-) -> ImageInputs:
-    views = ViewMaker(images, config.preprocess, config.augment, config.schedule.seed)
-    if config.schedule.image_views:
-        return CachedInputs(views, split.frozen, view_count if config.augment.changes_images else 0, cache)
-    return LiveInputs(views, split.frozen)
-
-
 def _pretrained_features(
     config: TrainConfig, images: Sequence[CaptionedImage], cache: Path, weights: str
 ) -> PretrainedFeatures:
     """Of `weights`, on some of the images as they are."""
     rows = list(range(0, len(images), -(-len(images) // _FOLLOWED_IMAGES)))
     whole = split_encoder(pretrained_image_encoder(config.towers.image_encoder, weights), -1)
-    inputs = _image_inputs(config, whole, [images[row] for row in rows], 0, cache)
+    inputs = image_inputs(config, whole, [images[row] for row in rows], 0, cache)
     return PretrainedFeatures(rows, inputs.clean_batch(range(len(rows))))
 
 

@@ -16,7 +16,7 @@ from lowclip_train.array_cache import kept_in_parts
 from lowclip_train.captions import Caption, CaptionedImage
 from lowclip_train.dual_teacher import open_teacher, teacher_identity
 from lowclip_train.dual_teacher_config import DualTeacherConfig
-from lowclip_train.image_check import check_unchanged
+from lowclip_train.image_check import PUT_BACK, check_unchanged
 
 _PART = (
     256  # photos: a quarter of an hour's work of ViT-L/14 on two slow cores; as many captions are a minute's
@@ -131,9 +131,7 @@ class _Maker:
             try:
                 return self._opened[0].embed_images([paths[sha256] for sha256 in hashes])
             except ImageError as error:
-                raise DatasetError(
-                    f"a training image cannot be read: {error}; remove it and run prepare again"
-                ) from error
+                raise DatasetError(f"an image cannot be read: {error}; {PUT_BACK}") from error
 
         return self._kept("images", list(paths), embed)
 

@@ -66,6 +66,31 @@ def test_a_photo_changed_since_it_was_prepared_is_named_in_a_fresh_run(tmp_path:
         train(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_photo_that_is_gone_is_named_before_the_first_step(
+    tmp_path: Path, cached: bool, split: str
+) -> None:
+    """Put back, it lets the run go on; a dataset that was prepared again would not."""
+    config = _cached(tmp_path) if cached else replace(tiny_config(tmp_path), distillation=None)
+    path = tmp_path / f"pictures/blue-{split}.png"
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(DatasetError, match=rf"^1 of 16 images are gone \(first: {path}\); .* put it back"):
+        prepare_run(config, tmp_path / "run")
+    assert not list((tmp_path / "run/cache").glob("image-*"))
+    path.write_bytes(content)
+    prepare_run(config, tmp_path / "run")
+
+
+def test_a_photo_lost_while_the_run_goes_on_is_an_image_to_put_back(tmp_path: Path) -> None:
+    run = prepare_run(replace(tiny_config(tmp_path), distillation=None), tmp_path / "run")
+    (tmp_path / "pictures/red-val.png").unlink()
+    assert run.val_inputs
+    with pytest.raises(DatasetError, match=r"^an image cannot be read: .*red-val.*; put it back to go on"):
+        run.val_inputs.clean_batch([0])
+
+
 def test_a_photo_changed_in_between_is_named_in_a_resumed_run(tmp_path: Path) -> None:
     config = replace(tiny_config(tmp_path), distillation=None)
     train(config, tmp_path / "run", max_steps=2)
