@@ -39,6 +39,8 @@ class Source:
 
     def __post_init__(self) -> None:
         problems = []
+        if not self.dataset.strip():
+            problems.append("dataset must be a folder that lowclip-train prepare wrote, not empty")
         if not 0 < self.share <= 100:
             problems.append(f"share must be in (0, 100], not {self.share}")
         if self.retention < 0:

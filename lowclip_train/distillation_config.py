@@ -1,5 +1,6 @@
 """What a config says of the text teacher, see `teacher.py`."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -21,3 +22,14 @@ class Distillation:
     parallel: tuple[str, ...] = ()
     parallel_batch_size: int = 64
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.teacher.strip():
+            problems.append("teacher must be a hub name or a folder, not empty")
+        if self.parallel_batch_size < 1:
+            problems.append(f"parallel_batch_size must be 1 or more, not {self.parallel_batch_size}")
+        if not (self.weight >= 0 and math.isfinite(self.weight)):
+            problems.append(f"weight must be a number of 0 or more, not {self.weight}")
+        if problems:
+            raise ValueError("; ".join(problems))

@@ -8,6 +8,7 @@ Trained = Literal["heads", "attention", "all"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
 _LEARNING_RATES = ("learning_rate_image", "learning_rate_text", "learning_rate_projection")
+_LARGEST_SEED = 2**63 - 1  # of the whole numbers that TOML promises to hold; torch overflows at twice as much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,20 @@ class Schedule:
         for name in ("epochs", "batch_size", "captions_per_image"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be 1 or more, not {getattr(self, name)}")
-        at_least_0 = ("image_views", "text_views", "patience", "micro_batch_size", "seed", "weight_decay")
+        at_least_0 = (
+            "image_views",
+            "text_views",
+            "patience",
+            "micro_batch_size",
+            "seed",
+            "weight_decay",
+            "save_every_s",
+        )
         problems += _negative(self, (*at_least_0, *_LEARNING_RATES))
         if not 0 < self.layer_decay <= 1:
             problems.append(f"layer_decay must be in (0, 1], not {self.layer_decay}")
+        if self.seed > _LARGEST_SEED:
+            problems.append(f"seed must be at most {_LARGEST_SEED}, not {self.seed}")
         for name in ("warmup", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 problems.append(f"{name} must be in [0, 1), not {getattr(self, name)}")

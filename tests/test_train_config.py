@@ -80,6 +80,13 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         ("[augment]\ncrop_min_area = 1.5\n", "crop_min_area"),
         ("[text]\nlowercase = 'turkish'\n", "one of 'none', 'azerbaijani'"),
         ("[schedule]\nseed = -1\nweight_decay = -5.0\n", "seed must be 0 or more, not -1; weight_decay"),
+        (f"[schedule]\nseed = {2**63}\n", f"seed must be at most {2**63 - 1}, not {2**63}"),
+        ("[schedule]\nsave_every_s = -1\n", r"save_every_s must be 0 or more, not -1"),
+        ("[[sources]]\ndataset = ' '\n", r"sources\[1\]: dataset must be a folder .*, not empty"),
+        (
+            "[distillation]\nteacher = ''\nparallel_batch_size = 0\nweight = -1\n",
+            "distillation: teacher must be .*, not empty; parallel_batch_size must be 1 or more, not 0; weight must",
+        ),
         ("[schedule]\nlearning_rate_text = -0.1\n", r"learning_rate_text must be 0 or more, not -0\.1"),
         (
             "[[stages]]\ntrain = 'all'\nepochs = 1\nlearning_rate_image = -1\n",
