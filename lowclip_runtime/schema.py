@@ -75,10 +75,10 @@ def _convert_dataclass(kind: type, data: object, place: str, problems: list[str]
         return _check(False, data, "a table of keys", place, problems)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     hints = typing.get_type_hints(kind)
-    before = len(problems)
     for key in data:
         if key not in fields:
             problems.append(_unknown_key(str(key), list(fields), place))
+    before = len(problems)  # an unknown key hides no wrong value
     values = {}
     for name, field in fields.items():
         here = f"{place}.{name}" if place else name

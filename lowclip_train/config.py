@@ -221,8 +221,7 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
         raise ConfigError(f"{path}: the training config cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    if wrong := list(_not_finite(data, "")):
-        raise ConfigError(f"{path}: " + "; ".join(wrong))
+    not_finite = list(_not_finite(data, ""))
     towers = data.get("towers")
     if isinstance(towers, dict) and towers.get("checkpoint") and not with_parent:
         data["towers"] = {"image_encoder": "", "text_encoder": "", **towers}
@@ -230,7 +229,13 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
         from lowclip_train.parent import fill_from_checkpoint  # loads torch, which other configs do not need
 
         data = fill_from_checkpoint(data, folder)
-    config = _resolve_paths(from_dict(TrainConfig, data, str(path)), folder)
+    try:
+        config = from_dict(TrainConfig, data, str(path))
+    except ConfigError as error:
+        raise ConfigError("; ".join([str(error), *not_finite])) from error
+    if not_finite:
+        raise ConfigError(f"{path}: " + "; ".join(not_finite))
+    config = _resolve_paths(config, folder)
     _check_each_once(config.sources, path)
     return config
 

@@ -98,6 +98,14 @@ def test_all_problems_are_told_at_once() -> None:
         assert problem in str(caught.value)
 
 
+def test_a_misspelt_key_hides_no_wrong_value() -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(Outer, {**FULL, "inner": {"size_px": 0, "rato": 1}}, "f.json")
+    assert str(caught.value) == (
+        "f.json: unknown key 'inner.rato' (did you mean 'ratio'?); inner: size_px must be 1 or more, not 0"
+    )
+
+
 def test_none_is_only_for_what_may_be_none() -> None:
     assert from_dict(Outer, {**FULL, "limit": None}, "f").limit is None
 

@@ -64,6 +64,15 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     assert "schedule.batch_size must be a whole number" in message
 
 
+def test_nan_and_misspelt_keys_hide_no_other_problem(tmp_path: Path) -> None:
+    bad = "[schedule]\nepoch = 3\nbatch_size = 0\nsave_every_s = inf\n[augment]\nnoise_std = 3\n"
+    (tmp_path / "c.toml").write_text(_GOOD + bad, "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "c.toml")
+    for problem in ("unknown key 'schedule.epoch'", "batch_size must", "noise_std must", "save_every_s must"):
+        assert str(caught.value).count(problem) == 1
+
+
 @pytest.mark.parametrize(
     ("addition", "reason"),
     [
