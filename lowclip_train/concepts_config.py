@@ -50,7 +50,8 @@ def with_files(config: ConceptsConfig, resolve: Callable[[str], str], base: Path
     """`config` with the paths of its files, which must be there: only `hub` is a name of something else."""
     if not config.names:
         return config
-    names, weights = resolve(config.names), resolve(config.image_weights)
+    names = resolve(config.names)
+    weights = "hub" if config.image_weights == "hub" else resolve(config.image_weights)
     words, looks = (path and resolve(path) for path in (config.words, config.looks))
     files = (
         ("names", names, None),

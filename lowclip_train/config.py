@@ -17,7 +17,7 @@ from lowclip_train.concepts_config import ConceptsConfig, with_files
 from lowclip_train.distillation_config import Distillation
 from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.schedule import Schedule, Stage
-from lowclip_train.towers_config import Towers
+from lowclip_train.towers_config import WEIGHTS_OF_NO_FILE, Towers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,10 +270,11 @@ def _resolve_paths(config: TrainConfig, base: Path) -> TrainConfig:
     def resolve(name: str) -> str:
         return str(base / name) if (base / name).exists() else name
 
+    weights = config.towers.image_weights
     towers = replace(
         config.towers,
         checkpoint=config.towers.checkpoint and resolve(config.towers.checkpoint),
-        image_weights=resolve(config.towers.image_weights),
+        image_weights=weights if weights in WEIGHTS_OF_NO_FILE else resolve(weights),
         text_encoder=config.towers.text_encoder and resolve(config.towers.text_encoder),
         vocabulary_corpora=tuple(map(resolve, config.towers.vocabulary_corpora)),
     )

@@ -15,6 +15,7 @@ from lowclip_train.augment import identity
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset
 from lowclip_train.model_identity import folder_identity
+from lowclip_train.towers_config import WEIGHTS_OF_NO_FILE
 
 CONFIG = "config"
 Fingerprint = Mapping[str, str]  # `config`, a path or a hub's name → hash of its content
@@ -53,9 +54,12 @@ def _named(config: TrainConfig) -> Iterator[str]:
     yield config.towers.checkpoint and str(
         Path(config.towers.checkpoint) / "manifest.json"
     )  # it has the others' hashes
-    yield from (config.towers.image_weights, config.towers.text_encoder, *config.towers.vocabulary_corpora)
+    weights = [config.towers.image_weights]
+    if config.concepts:
+        weights.append(config.concepts.image_weights)
+    yield from (path for path in weights if path not in WEIGHTS_OF_NO_FILE)
+    yield from (config.towers.text_encoder, *config.towers.vocabulary_corpora)
     if config.distillation:
         yield from (config.distillation.teacher, *config.distillation.parallel)
     if config.concepts:
-        concepts = config.concepts
-        yield from (concepts.names, concepts.words, concepts.looks, concepts.image_weights)
+        yield from (config.concepts.names, config.concepts.words, config.concepts.looks)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+WEIGHTS_OF_NO_FILE = ("hub", "random")  # values of image_weights; all others are paths
+
 
 @dataclass(frozen=True, kw_only=True)
 class Towers:

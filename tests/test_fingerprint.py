@@ -115,3 +115,14 @@ def test_a_dual_teacher_counts_where_there_is_one(config: TrainConfig) -> None:
     described = {**to_dict(config), "augment": identity(config.augment)}
     del described["dual_teacher"]  # as it was before there were any
     assert fingerprint(config, [])[CONFIG] == hashlib.sha256(dumps(described).encode()).hexdigest()
+
+
+def test_a_folder_where_a_run_happens_to_begin_is_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tmp_path)
+    datasets = [read_dataset(tmp_path / "data")]
+    elsewhere = fingerprint(config, datasets)
+    (tmp_path / config.towers.image_weights).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert changed(elsewhere, fingerprint(config, datasets)) is None

@@ -30,6 +30,15 @@ def test_paths_beside_the_config_are_resolved_and_hub_names_are_not(tmp_path: Pa
     assert config.towers.image_weights == "hub"
 
 
+def test_folders_take_no_keyword_of_weights(tmp_path: Path) -> None:
+    for name in ("hub", "random", "hub.pth"):
+        (tmp_path / name).mkdir()
+    for weights, found in (("hub", "hub"), ("random", "random"), ("hub.pth", str(tmp_path / "hub.pth"))):
+        given = _GOOD.replace("[towers]\n", f"[towers]\nimage_weights = '{weights}'\n")
+        (tmp_path / "c.toml").write_text(given, "utf-8")
+        assert load_config(tmp_path / "c.toml").towers.image_weights == found
+
+
 def test_a_config_is_the_same_by_whatever_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a run would not be resumed: its fingerprint holds the paths of what its config names."""
     (tmp_path / "data").mkdir()
@@ -175,6 +184,7 @@ def test_files_of_concepts_are_those_beside_the_config(tmp_path: Path) -> None:
     found = load_config(config).concepts
     assert found and found.looks == str(tmp_path / "looks.tsv")
     config.write_text(_CONCEPTS.replace("weights.pth", "hub"), "utf-8")
+    (tmp_path / "hub").mkdir()  # which the keyword does not mean
     found = load_config(config).concepts
     assert found and found.image_weights == "hub"
     config.write_text(_CONCEPTS.replace("weights.pth", "random"), "utf-8")
