@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# CLIP clips the temperature's inverse at 100 (Radford et al. 2021, section 2.5).
+# CLIP clips the temperature's inverse at 100 (Radford et al. 2021, section 2.5). The clip has no gradient above it, so
+# it alone would hold a larger parameter where it is; `Objective.limit` keeps it below.
 MAX_LOGIT_SCALE = 4.6052
 
 

@@ -11,6 +11,7 @@ from lowclip_train.model import DualEncoder
 
 # Where SigLIP starts (Zhai et al. 2023, section 3.2): nearly all pairs are negatives, and the bias says so.
 _SIGLIP_SCALE, _SIGLIP_BIAS = 10.0, -10.0
+_HIGHEST_SCALE = 100.0  # of the other losses (CLIP, section 2.5)
 
 
 class Objective(nn.Module):
@@ -18,7 +19,7 @@ class Objective(nn.Module):
 
     Args:
         config: which loss, and over which dims.
-        model: its `logit_scale` is set to where the loss starts.
+        model: its `logit_scale` is set to where the loss starts, at most to where it may be.
     """
 
     def __init__(self, config: ObjectiveConfig, model: DualEncoder) -> None:
@@ -29,6 +30,13 @@ class Objective(nn.Module):
         if config.loss == "siglip":
             self.logit_bias = nn.Parameter(torch.tensor(_SIGLIP_BIAS))
             model.logit_scale.data.fill_(math.log(_SIGLIP_SCALE))
+        self.limit(model.logit_scale)
+
+    @torch.no_grad()
+    def limit(self, logit_scale: nn.Parameter) -> None:
+        """Bring the log of the inverse temperature back to the highest that the loss allows; SigLIP allows any."""
+        if self._loss != "siglip":
+            logit_scale.clamp_(max=math.log(_HIGHEST_SCALE))
 
     def forward(self, image_embeds: Tensor, text_embeds: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
         """(N, D), (N, D), scalar, (N, N) bool as in `info_nce` → scalar, the mean over the dims."""

@@ -231,6 +231,7 @@ def _move(run: Run, step: int, total: Tensor, encodings: Sequence[Encoding]) -> 
         check_finite(f"the norm of the gradient at step {step}", norm)
     state.scaler.step(run.optimizer)
     state.scaler.update()
+    run.objective.limit(run.model.logit_scale)
     if state.ema:
         state.ema.update(step)
 
