@@ -55,6 +55,7 @@ def train_step(run: Run, step: int, rows: list[int]) -> dict[str, float]:
     seed = int(generator.integers(2**31))
     torch.manual_seed(seed + run.processes.index)  # dropout in the encoders
     run.model.train()
+    run.split.frozen.eval()  # whose dropout and stochastic depth would be noise that nothing learns from
     keep_batch_norm_statistics(run.model.image_tower.encoder)
     _enter_stage(run, step)
     texts = _draw_texts(run, rows, generator)

@@ -21,6 +21,7 @@ from lowclip_train.dataset import read_dataset, write_dataset
 from lowclip_train.frozen_stages import frozen_features
 from lowclip_train.run import prepare_run
 from lowclip_train.trainer import epoch_steps, train
+from lowclip_train.training_step import train_step
 
 
 def _clean(config: TrainConfig, folder: Path) -> torch.Tensor:
@@ -198,3 +199,17 @@ def test_a_kill_costs_half_a_minute_of_the_cache_however_slow_the_encoder(
     assert json.loads(progress.read_text()) == {"images": 4}
     monkeypatch.setattr(image_inputs, "frozen_features", frozen_features)
     assert torch.equal(_clean(config, tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize("frozen_stages", [2, -1])
+def test_a_step_leaves_frozen_stages_without_noise(tmp_path: Path, frozen_stages: int) -> None:
+    """Stochastic depth or, here, dropout is for what learns."""
+    config = replace(tiny_config(tmp_path), distillation=None)
+    config = replace(config, towers=replace(config.towers, image_frozen_stages=frozen_stages))
+    run = prepare_run(config, tmp_path / "run")
+    run.model.image_tower.encoder.drop_rate = 0.5  # type: ignore[assignment]
+    before = run.inputs.training_batch([0, 1], 0)
+    train_step(run, 0, [0, 1])
+    assert torch.equal(run.inputs.training_batch([0, 1], 0), before)
+    assert not any(module.training for module in run.split.frozen.modules())
+    assert run.split.tail.training and run.model.image_tower.projection.training
