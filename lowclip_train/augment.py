@@ -4,6 +4,7 @@ Shapes first (rotation, perspective, crop, flip), then colours, both on the phot
 (blur, noise) comes last, on the picture the model will see.
 """
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -33,6 +34,8 @@ def random_view(image: Image.Image, spec: PreprocessSpec, augment: Augment, seed
         torch.manual_seed(seed)
         for step in (*_shape_steps(spec, augment), *_color_steps(augment)):
             image = cast(Image.Image, step(image))
+        if augment.crop_min_area < 1:  # the picture has its size already, so its centre is not cut again
+            spec = replace(spec, resize_mode="squash", crop_pct=1.0)
         pixels = resize(image, spec)
         steps = _pixel_steps(spec, augment)
         return _through(steps, pixels) if steps else pixels

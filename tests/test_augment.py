@@ -60,6 +60,18 @@ def test_views_are_byte_for_byte_those_of_the_first_runs(photo: Image.Image) -> 
         assert np.array_equal(view, _first_view(photo, Augment(), seed)), seed
 
 
+def test_a_random_crop_is_not_cut_again(photo: Image.Image) -> None:
+    """A spec that serves the centre of photos says nothing of views that are cut to their size already."""
+    centre = replace(_SPEC, resize_mode="shortest", crop_pct=0.875)
+    uncut = replace(Augment(), crop_min_area=1.0)
+    for seed in _SEEDS:
+        views = [random_view(photo, spec, Augment(), seed) for spec in (centre, _SPEC)]
+        assert np.array_equal(*views)
+        views = [random_view(photo, spec, uncut, seed) for spec in (centre, _SPEC)]
+        assert not np.array_equal(*views)
+    assert np.array_equal(random_view(photo, centre, _OFF, 0), resize(photo, centre))
+
+
 def test_all_off_is_the_plain_picture(photo: Image.Image) -> None:
     for seed in _SEEDS:
         assert np.array_equal(random_view(photo, _SPEC, _OFF, seed), resize(photo, _SPEC))
