@@ -74,7 +74,8 @@ def search(
         eased = {one: make(one) for one in _eased(fastest, damage)}
         graphs |= eased
         drops |= {recipe: drop(graph) for recipe, graph in eased.items()}
-        milliseconds |= interleaved_milliseconds(reference, eased, feed)
+        # all anew: what the machine did meanwhile would tell for or against those timed before
+        milliseconds = interleaved_milliseconds(reference, graphs, feed)
     trials = [_trial(recipe, milliseconds[recipe], drops[recipe], max_drop) for recipe in graphs]
     say(f"{kind} tower: fp32 {milliseconds[None]:.1f} ms a batch")
     for trial in trials:

@@ -105,6 +105,21 @@ def test_the_groups_that_hurt_stay_float(clock: dict[Recipe | None, float]) -> N
     assert worst["outputs"] == ["y3"]
 
 
+def test_only_what_was_timed_together_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is ten times as fast once the groups are known: what holds is slower than fp32 all the same."""
+    model, slowness = chain(), iter([10.0, 1.0])
+
+    def told(_: onnx.ModelProto, graphs: dict[Recipe, onnx.ModelProto], feed: object) -> dict:
+        now = next(slowness)
+        return {None: 8.0 * now} | {one: (9.0 if one.keep_float else 5.0) * now for one in graphs}
+
+    monkeypatch.setattr(auto, "interleaved_milliseconds", told)
+    found = searched(model, lambda graph: 3.0 if "y3" in quantized_outputs(graph, model) else 0.2, 0.5)
+    assert found.graph is None
+    assert found.report["search"]["fp32_milliseconds"] == 8.0
+    assert [one["milliseconds"] for one in found.report["search"]["tried"]] == [5.0, 5.0, 9.0, 9.0, 9.0]
+
+
 def test_fp32_is_kept_where_nothing_holds_or_nothing_is_faster(clock: dict[Recipe | None, float]) -> None:
     assert searched(chain(), lambda graph: 9.0, 0.5).graph is None
     clock |= {None: 1.0}
