@@ -168,6 +168,11 @@ class TrainConfig:
                 "distillation moves the text encoder, which no stage trains where all are heads; "
                 "leave it out or add a stage of attention or all"
             )
+        if self.towers.class_retention and self.trains_only_heads:
+            raise ValueError(
+                "towers.class_retention is for an image encoder that trains, which no stage does where all are heads; "
+                "leave it out or add a stage of attention or all"
+            )
         retained = any(source.retention for source in self.sources)
         if (retained or self.concepts) and not self.heads_only:
             raise ValueError(

@@ -12,6 +12,7 @@ from lowclip_train.class_retention import ClassRetention
 from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import pretrained_classifier, timm
 from lowclip_train.run import prepare_run
+from lowclip_train.schedule import Stage
 from lowclip_train.towers_config import Towers
 from lowclip_train.training_step import train_step
 
@@ -100,3 +101,13 @@ def test_the_loss_is_the_divergence_of_probabilities() -> None:
 def test_what_has_no_classes_to_keep_is_refused(given: dict[str, object], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Towers(image_encoder="x", text_encoder="y", **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("image_views", [0, 1])
+def test_where_all_stages_are_heads_it_is_refused(tmp_path: Path, image_views: int) -> None:
+    config = replace(_config(tmp_path, class_retention=1.0, image_frozen_stages=2), distillation=None)
+    heads = (Stage(train="heads", epochs=1),)
+    schedule = replace(config.schedule, image_views=image_views)
+    with pytest.raises(ValueError, match="encoder that trains, which no stage does"):
+        replace(config, schedule=schedule, stages=heads)
+    replace(config, schedule=schedule, stages=(*heads, Stage(train="all", epochs=1)))
