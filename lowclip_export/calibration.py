@@ -107,7 +107,8 @@ def read_samples(source: Path, images: Path | None, spec: PreprocessSpec) -> tup
         )
     for problem in left_out:
         say(f"left out: {problem}")
-    texts = tuple(_shuffled(captions)[: CALIBRATION_TEXTS + PARITY_TEXTS])
+    distinct = list(dict.fromkeys(captions))  # else parity would be measured on texts that ranges were, too
+    texts = tuple(_shuffled(distinct)[: CALIBRATION_TEXTS + PARITY_TEXTS])
     image_cut, text_cut = _parity_count(len(pixels), PARITY_IMAGES), _parity_count(len(texts), PARITY_TEXTS)
     calibration = Samples(pixels[image_cut:], texts[text_cut:], real=True)
     return calibration, Samples(

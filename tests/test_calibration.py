@@ -44,6 +44,20 @@ def test_a_photo_of_the_pairs_that_is_missing_is_refused(tmp_path: Path) -> None
         read_samples(pairs, None, PREPROCESS)
 
 
+def test_a_caption_that_repeats_is_a_text_of_calibration_or_of_parity(tmp_path: Path) -> None:
+    pairs = write_noise_pairs(tmp_path / "photos", 20)
+    photos = sorted(path.name for path in (tmp_path / "photos").glob("*.png"))
+
+    def texts(times: int) -> list[tuple[str, ...]]:
+        lines = [f"{photo}\tlabel {i}" for _ in range(times) for i, photo in enumerate(photos)]
+        pairs.write_text("\n".join(["image\tcaption", *lines, ""]), "utf-8")
+        return [samples.texts for samples in read_samples(pairs, None, PREPROCESS)]
+
+    calibration, parity = texts(6)
+    assert (len(calibration), len(parity)) == (16, 4) and not set(calibration) & set(parity)
+    assert texts(1) == [calibration, parity]
+
+
 @pytest.mark.parametrize(
     ("texts", "operators", "measured"),
     [
