@@ -105,6 +105,8 @@ def query_results(
     average_precisions: list[float] = []
     for start in range(0, len(queries), _CHUNK):
         scores = queries[start : start + _CHUNK] @ gallery.T  # (q, G)
+        if not np.isfinite(scores).all():
+            raise ValueError("retrieval_metrics wants finite embeddings, and a score is not finite")
         for row, rows in zip(scores, relevant[start : start + _CHUNK], strict=True):
             ranks = relevant_ranks(row, rows)
             best_ranks.append(float(ranks[0]))

@@ -15,6 +15,7 @@ from lowclip_runtime.preprocess import preprocess
 from lowclip_runtime.stream import batches
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.checkpoint import Checkpoint
+from lowclip_train.finite import check_finite
 from lowclip_train.model import TextTower
 from lowclip_train.text_batches import encode_by_length
 
@@ -28,6 +29,7 @@ def evaluate_checkpoint(
 
     Raises:
         DatasetError: an image is missing.
+        LowClipError: an embedding is not finite.
     """
     return figures(embed_pairs(TorchEmbedder(checkpoint), pairs, images_dir))
 
@@ -44,18 +46,31 @@ class TorchEmbedder:
 
         Raises:
             ImageError: one cannot be decoded; the message names it.
+            LowClipError: an embedding is not finite.
         """
         tower, spec = self._checkpoint.model.image_tower, self._checkpoint.manifest.preprocess
         embeds = [
-            _forward(tower, torch.from_numpy(preprocess(some, spec))) for some in batches(images, batch_size)
+            self._checked("an image", _forward(tower, torch.from_numpy(preprocess(some, spec))))
+            for some in batches(images, batch_size)
         ]
         return np.concatenate(embeds)
 
     def embed_texts(self, texts: Sequence[str], /) -> NDArray[np.float32]:
-        """Texts → (N, D) float32, unit norm."""
+        """Texts → (N, D) float32, unit norm.
+
+        Raises:
+            LowClipError: an embedding is not finite.
+        """
         pad_token_id = self._checkpoint.manifest.text.pad_token_id
         token_ids = self._tokenizer.token_ids(texts)
-        return embed_token_ids(self._checkpoint.model.text_tower, token_ids, pad_token_id)
+        return self._checked(
+            "a text", embed_token_ids(self._checkpoint.model.text_tower, token_ids, pad_token_id)
+        )
+
+    def _checked(self, of_what: str, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        what = f"{of_what}'s embedding by the checkpoint {self._checkpoint.tokenizer_path.parent}"
+        check_finite(what, torch.from_numpy(embeddings), "its weights are ruined, so name another checkpoint")
+        return embeddings
 
 
 def embed_token_ids(

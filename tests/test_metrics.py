@@ -92,6 +92,16 @@ def test_every_query_needs_an_answer(relevant: list[list[int]]) -> None:
         retrieval_metrics(vectors, vectors, relevant)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_is_not_ranked(wrong: float) -> None:
+    """A score of nan would count as the best."""
+    good, bad = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)
+    bad[1, 1] = wrong
+    for queries, gallery in ((good, bad), (bad, good)):
+        with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="wants finite embeddings"):
+            retrieval_metrics(queries, gallery, [[0], [1], [2]])
+
+
 @st.composite
 def rankings(draw: st.DrawFn) -> tuple[list[int], list[int]]:
     """Scores with many ties, and at least one relevant item."""
