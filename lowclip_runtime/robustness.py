@@ -15,7 +15,7 @@ from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.evaluate import EmbeddedPairs, Embedder, Embeddings
 from lowclip_runtime.metrics import query_results
 from lowclip_runtime.pairs import Pair
-from lowclip_runtime.text_noise import in_cyrillic, upper_azerbaijani, with_typo
+from lowclip_runtime.text_noise import CYRILLIC_LANGS, in_cyrillic, upper_azerbaijani, with_typo
 
 AZERBAIJANI = "az"
 CLEAN = "clean"
@@ -71,8 +71,8 @@ def base_lang(pairs: Sequence[Pair]) -> str:
 
 
 def _kinds(base: str) -> list[str]:
-    """Only Azerbaijani has the Cyrillic alphabet; captions of no named language are taken for Azerbaijani."""
-    return [name for name in TYPED if name != CYRILLIC or base in (AZERBAIJANI, "")]
+    """Only Azerbaijani has the Cyrillic alphabet."""
+    return [name for name in TYPED if name != CYRILLIC or base in CYRILLIC_LANGS]
 
 
 def _row(

@@ -9,6 +9,7 @@ import numpy as np
 from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
 from lowclip_runtime.text import AZERBAIJANI_CYRILLIC, lower_azerbaijani
 
+CYRILLIC_LANGS = ("az", "")  # captions of no named language are taken for Azerbaijani
 _DOTTED = ("az", "tr")  # languages whose i is İ in capitals
 _UPPER = str.maketrans({"i": "İ", "ı": "I"})
 # the alphabet's own letters come before those of Russian that are written alike

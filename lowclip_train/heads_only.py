@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lowclip_runtime.text import Tokenizer
+from lowclip_runtime.text_noise import CYRILLIC_LANGS
 from lowclip_train.config import TrainConfig
 from lowclip_train.followed_classifier import PretrainedFeatures
 from lowclip_train.frozen_outputs import PooledInputs, PooledTexts, pool_texts
@@ -96,8 +97,10 @@ def prepare_heads(
         return None
     captions = [c for i in training.images for of_lang in i.captions.values() for c in of_lang]
     plain = list(dict.fromkeys(c.text for c in captions))
-    azerbaijani = {c.text for c in captions if c.lang == "az"}  # a name may be of other languages, too
-    views = {text: _views(text, "az" if text in azerbaijani else "", config) for text in plain}
+    langs: dict[str, set[str]] = {text: set() for text in plain}
+    for caption in captions:
+        langs[caption.text].add(caption.lang)
+    views = {text: _views(text, _first(langs[text]), config) for text in plain}
     typed = sorted({view for of_one in views.values() for view in of_one}.difference(plain))
     vectors = [pool_texts(model.text_tower, tokenizer, texts, folder) for texts in (plain, typed) if texts]
     pooled = PooledTexts([*plain, *typed], np.concatenate(vectors))
@@ -105,6 +108,11 @@ def prepare_heads(
         know_concepts(config, config.concepts, model, tokenizer, training, inputs, pretrained, folder)
     start = StartHeads(model) if any(source.retention for source in config.sources) else None
     return HeadsOnly(pooled, views, start)
+
+
+def _first(langs: set[str]) -> str:
+    """A name may be of several languages: of those, one that has the Cyrillic alphabet."""
+    return next((lang for lang in CYRILLIC_LANGS if lang in langs), min(langs))
 
 
 def _views(caption: str, lang: str, config: TrainConfig) -> tuple[str, ...]:

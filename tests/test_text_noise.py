@@ -85,6 +85,7 @@ def test_each_kind_has_its_probability() -> None:
     ("text", "lang", "typed"),
     [
         ("qara it", "az", "гара ит"),  # no letter that only Azerbaijani has
+        ("qara it", "", "гара ит"),  # as robustness types captions of no named language
         ("a dog", "en", "a dog"),
         ("a façade and a jalapeño", "en", "a façade and a jalapeño"),
         ("Ein Mädchen grüßt", "de", "Ein Mädchen grüßt"),
