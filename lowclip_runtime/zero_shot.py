@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lowclip_runtime.bootstrap import Bootstrap, mean_interval
 from lowclip_runtime.errors import DatasetError
@@ -55,8 +56,9 @@ def zero_shot(
     of_class: list[list[int]] = [[] for _ in labelled.labels]
     for image, label in enumerate(labelled.class_of_image):
         of_class[label].append(image)
+    scores = labels.astype(np.float64) @ images.astype(np.float64).T  # (C, I), see `query_results`
     precision = np.asarray(
-        [precision_at_k(label @ images.T, rows, 10) for label, rows in zip(labels, of_class, strict=True)]
+        [precision_at_k(of_label, rows, 10) for of_label, rows in zip(scores, of_class, strict=True)]
     )  # (C,)
     values = {"top-1": ranks <= 1, "top-5": ranks <= 5, "precision@10": precision}
     told: dict[str, Any] = {"images": len(images), "classes": len(labels), "templates": list(templates)}
@@ -76,7 +78,7 @@ def embed_labels(embedder: Embedder, labels: Sequence[str], templates: Sequence[
     return np.asarray(mean / np.linalg.norm(mean, axis=1, keepdims=True), np.float32)
 
 
-def precision_at_k(scores: Embeddings, relevant: list[int], k: int) -> float:
+def precision_at_k(scores: NDArray[np.floating], relevant: list[int], k: int) -> float:
     """Share of relevant items among the first `k` of `scores` (G,)."""
     return float(np.sum(relevant_ranks(scores, relevant) <= k)) / k
 
