@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,11 +33,14 @@ from lowclip_train.checkpoint import Checkpoint
 _CARD_NAME = "README.md"
 
 
-def refuse_to_replace(out: Path, *, overwrite: bool) -> None:
+def refuse_to_replace(out: Path, *, overwrite: bool, needed: Iterable[Path] = ()) -> None:
     """Raise unless `out` is free and can be written, or a bundle that may be overwritten.
 
+    Args:
+        needed: files and folders that the new bundle is made of.
+
     Raises:
-        InputError: saying what stands there.
+        InputError: saying what stands there, or what would be lost with it.
     """
     for link in (out, *out.parents):
         if link.is_symlink() and not link.exists():
@@ -46,8 +50,23 @@ def refuse_to_replace(out: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(f"{out} exists already; name another folder, or pass --overwrite to replace it")
-    if not out.is_dir() or (any(out.iterdir()) and not _looks_like_bundle(out)):
+    listed = _listed_files(out)
+    if not out.is_dir() or (any(out.iterdir()) and listed is None):
         raise InputError(f"{out} is not a bundle, so --overwrite does not replace it; name another folder")
+    folder = out.resolve()
+    lost = next((path for path in needed if path.resolve().is_relative_to(folder)), None)
+    if lost is not None:
+        raise InputError(
+            f"--overwrite would delete {lost}, which the bundle is to be made of; name another folder than {out}"
+        )
+    files = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+    names = (path.relative_to(folder).as_posix() for path in files)
+    foreign = next((name for name in names if name not in (listed or ()) and name != MANIFEST_NAME), None)
+    if foreign is not None:
+        raise InputError(
+            f"{out} holds {foreign}, which its manifest does not list and --overwrite would delete; "
+            "move that away, or name another folder"
+        )
 
 
 def write_bundle(
@@ -167,10 +186,13 @@ def _lineage(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**source.lineage, "checkpoint": checkpoint_facts}
 
 
-def _looks_like_bundle(folder: Path) -> bool:
-    """Has a bundle's manifest, damaged or not: a checkpoint has a manifest too, and must survive."""
+def _listed_files(folder: Path) -> list[str] | None:
+    """Those in a bundle's manifest, damaged or not; None where there is no such: a checkpoint's must survive."""
     try:
         manifest = json.loads((folder / MANIFEST_NAME).read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and "image_tower" in manifest
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(manifest, dict) or "image_tower" not in manifest:
+        return None
+    files = manifest.get("files")
+    return list(files) if isinstance(files, dict) else []

@@ -86,6 +86,12 @@ class ExportOptions:
         """Whether recipes are carried out, which measure ranges."""
         return self.quantize in ("int8", "auto")
 
+    @property
+    def inputs(self) -> list[Path]:
+        """The files and folders that are read besides the checkpoint."""
+        given = (self.calibration, self.images, self.eval_pairs, self.eval_images)
+        return [*(path for path in given if path is not None), *map(Path, self.trim_vocab)]
+
 
 def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> BundleManifest:
     """Write the bundle `out` from a checkpoint folder; returns its manifest.
@@ -94,10 +100,10 @@ def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> B
         CheckpointError: not a checkpoint, or an encoder that cannot be exported faithfully.
         ConfigError: --dims out of range, or int8 in standard operators with no texts to calibrate on.
         DatasetError: nothing to calibrate or evaluate on.
-        InputError: `out` exists and may not be replaced.
+        InputError: `out` exists and may not be replaced, or what is read would be lost with it.
     """
     out = Path(out)
-    refuse_to_replace(out, overwrite=options.overwrite)
+    refuse_to_replace(out, overwrite=options.overwrite, needed=[Path(checkpoint), *options.inputs])
     opened = load_checkpoint(checkpoint)
     if options.dims is not None:
         opened = with_first_dims(opened, options.dims)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_export_refusals import ROOT, content, write_old_bundle
+from test_export_refusals import OLD_MANIFEST, ROOT, content, write_old_bundle
 from test_export_refusals import work as work
 
 from lowclip_runtime.verify import verify_bundle
@@ -127,7 +127,7 @@ def test_a_full_disk(work: Path, tmp_path: Path) -> None:
     if result.returncode != 0 and "status" not in result.stdout:
         pytest.skip(f"no mount namespace here: {result.stderr.strip()}")
     assert result.stdout.splitlines() == [
-        "status 1", "status 1", "./old/manifest.json", "./old/onnx/vision_model.onnx", '{"image_tower": "old"}',
+        "status 1", "status 1", "./old/manifest.json", "./old/onnx/vision_model.onnx", OLD_MANIFEST,
     ]  # fmt: skip
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 2 and "Traceback" not in result.stderr

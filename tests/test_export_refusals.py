@@ -13,6 +13,7 @@ from tiny_checkpoint import write_noise_pairs, write_tiny_checkpoint
 from lowclip_export.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
+OLD_MANIFEST = '{"image_tower": "old", "files": {"onnx/vision_model.onnx": {}}}'
 Spoil = Callable[[Path], object]
 
 
@@ -27,7 +28,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_old_bundle(folder: Path) -> Path:
     """What --overwrite takes for a bundle; its content is all that these tests look at."""
     (folder / "onnx").mkdir(parents=True)
-    (folder / "manifest.json").write_text('{"image_tower": "old"}')
+    (folder / "manifest.json").write_text(OLD_MANIFEST)
     (folder / "onnx/vision_model.onnx").write_bytes(b"old" * 99)
     return folder
 
