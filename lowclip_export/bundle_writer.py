@@ -81,12 +81,14 @@ def write_bundle(
 ) -> BundleManifest:
     """Write everything into a folder beside `out`, flush it to the disk and rename it to `out`.
 
+    Where `out` is a link, it stays, and what it leads to is replaced.
+
     Raises:
         InputError: `out` exists and may not be replaced.
     """
     refuse_to_replace(out, overwrite=overwrite)
     source = checkpoint.manifest
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with whole_folder(out.resolve(), overwrite=overwrite) as folder:
         (folder / "onnx").mkdir()
         image_tower = _write_tower(folder, "vision_model", image, external=False)
         # memory-mapped weights load the text tower three times faster; the image tower gains nothing
@@ -124,14 +126,14 @@ def rewrite_bundle(
     evaluation: dict[str, Any],
     overwrite: bool = False,
 ) -> BundleManifest:
-    """Write the bundle `source` with other graphs of the same towers to `out`.
+    """Write the bundle `source` with other graphs of the same towers to `out`, which may be a link as above.
 
     Raises:
         InputError: `out` exists and may not be replaced.
     """
     refuse_to_replace(out, overwrite=overwrite)
     before = read_manifest(source)
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with whole_folder(out.resolve(), overwrite=overwrite) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True)
         for graph, tower, external in ((image, before.image_tower, False), (text, before.text_tower, True)):
             for old in folder.glob(f"{tower.file}*"):

@@ -166,6 +166,7 @@ def _few_texts(operators: Operators) -> str:
 @contextlib.contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
     """Beside `out`, for as long as the block runs; what a kill leaves of it the next export to `out` removes."""
+    out = out.resolve()  # that export looks beside what a link leads to
     mend(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with aside(out, ".tmp", folder=True) as work:

@@ -3,12 +3,15 @@
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
 from test_export_refusals import content, write_old_bundle
 from test_export_refusals import work as work
 
+from lowclip_export.bundle_writer import rewrite_bundle
 from lowclip_export.cli import main
+from lowclip_export.export import ExportOptions, export
 from lowclip_runtime.bundle import read_manifest
 
 
@@ -72,3 +75,44 @@ def test_a_bundle_inside_of_its_checkpoint_is_replaced(work: Path, tmp_path: Pat
         assert status == 0, told
         assert read_manifest(checkpoint / "bundle").dims == dims
     assert (checkpoint / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("trim", [False, True])
+def test_a_link_stays_and_its_bundle_is_replaced(work: Path, tmp_path: Path, trim: bool) -> None:
+    bundle = write_old_bundle(tmp_path / "bundles/v1")
+    (tmp_path / "corpus.txt").write_text("red dog", "utf-8")
+    (tmp_path / "first").symlink_to("current")
+    (tmp_path / "current").symlink_to("bundles/v1")
+    (killed := tmp_path / "bundles/.v1.lowclip-0123abcd.tmp").mkdir()
+    options = ("--trim-vocab", tmp_path / "corpus.txt") if trim else ()
+    status, told = overwrite(work / "checkpoint", tmp_path / "first", *options)
+    assert status == 0, told
+    assert (tmp_path / "first").readlink() == Path("current")
+    assert (tmp_path / "current").readlink() == Path("bundles/v1")
+    assert read_manifest(bundle).name == "tiny" and not killed.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"bundles", "corpus.txt", "current", "first"}
+    assert [path.name for path in bundle.parent.iterdir()] == ["v1"]
+
+
+def test_a_bundle_that_is_written_again_through_a_link_stays_where_it_is(work: Path, tmp_path: Path) -> None:
+    export(work / "checkpoint", tmp_path / "v1", ExportOptions(quantize="none"))
+    (tmp_path / "current").symlink_to("v1")
+    before = read_manifest(tmp_path / "v1")
+    graphs = (onnx.load(tmp_path / "v1" / tower.file) for tower in (before.image_tower, before.text_tower))
+    lineage = {"recoded": "yes"}
+    rewrite_bundle(
+        tmp_path / "v1", tmp_path / "current", *graphs, lineage=lineage, evaluation={}, overwrite=True
+    )
+    assert (tmp_path / "current").readlink() == Path("v1")
+    assert read_manifest(tmp_path / "v1").lineage == lineage
+
+
+def test_a_link_to_no_bundle_is_left_as_it_is(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").write_text("a person's")
+    for name, target in (("nothing", "nowhere"), ("around", "around"), ("notes link", "notes")):
+        (tmp_path / name).symlink_to(target)
+        before = content(tmp_path)
+        status, told = overwrite(work / "checkpoint", tmp_path / name)
+        assert status == 1 and len(told.splitlines()) == 1 and str(tmp_path / name) in told
+        assert (tmp_path / name).readlink() == Path(target) and content(tmp_path) == before
