@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from lowclip_export.auto import Drop
 from lowclip_export.bundle_writer import refuse_to_replace, write_bundle
@@ -18,12 +18,12 @@ from lowclip_export.stages import ExportedTower
 from lowclip_export.tower import FloatTower, float_image_tower, float_text_tower, quantized_tower
 from lowclip_export.trim import trim_checkpoint
 from lowclip_runtime.bundle import BundleManifest
-from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.errors import CheckpointError, ConfigError
 from lowclip_runtime.files import aside, mend
 from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_train.checkpoint import Checkpoint, load_checkpoint
 from lowclip_train.progress import say
-from lowclip_train.starting_model import read_corpora
+from lowclip_train.starting_model import _check_texts_fit, read_corpora
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +98,15 @@ def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> B
 
     Raises:
         CheckpointError: not a checkpoint, or an encoder that cannot be exported faithfully.
-        ConfigError: --dims out of range, or int8 in standard operators with no texts to calibrate on.
+        ConfigError: --dims out of range, int8 in standard operators with no texts to calibrate on, or a checkpoint
+            whose tokenizer gives more tokens, or others, than its text encoder knows.
         DatasetError: nothing to calibrate or evaluate on.
         InputError: `out` exists and may not be replaced, or what is read would be lost with it.
     """
     out = Path(out)
     refuse_to_replace(out, overwrite=options.overwrite, needed=[Path(checkpoint), *options.inputs])
     opened = load_checkpoint(checkpoint)
+    _check_texts(opened)
     if options.dims is not None:
         opened = with_first_dims(opened, options.dims)
     eval_pairs = _eval_pairs(options)
@@ -127,6 +129,18 @@ def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> B
         )  # fmt: skip
     say(f"{out}: {sum(entry.bytes for entry in manifest.files.values()) / 1e6:.1f} MB")
     return manifest
+
+
+def _check_texts(opened: Checkpoint) -> None:
+    """What training checks, too: a text that is too long, or an id too large, may come first to who has the bundle."""
+    encoder, text = opened.model.text_tower.encoder, opened.manifest.text
+    _check_texts_fit(encoder, opened.tokenizer_path, text)
+    rows = cast(Any, encoder).get_input_embeddings().num_embeddings
+    if text.pad_token_id >= rows:
+        raise CheckpointError(
+            f"the checkpoint pads texts with the id {text.pad_token_id}, but its text encoder has embeddings of the "
+            f"ids up to {rows - 1}; set text.pad_token_id in its manifest.json to that of its tokenizer"
+        )
 
 
 def _eval_pairs(options: ExportOptions) -> list[Pair]:

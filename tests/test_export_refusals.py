@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from tiny_checkpoint import write_noise_pairs, write_tiny_checkpoint
 
 from lowclip_export.cli import main
+from lowclip_runtime.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
 OLD_MANIFEST = '{"image_tower": "old", "files": {"onnx/vision_model.onnx": {}}}'
@@ -98,6 +99,36 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
 @pytest.mark.parametrize("kind", SPOILT)
 def test_a_spoilt_checkpoint(work: Path, tmp_path: Path, kind: str) -> None:
     spoil, reason = SPOILT[kind]
+    spoil(shutil.copytree(work / "checkpoint", tmp_path / "given"))
+    assert_refused(tmp_path, tmp_path / "given", reason, "--quantize", "none")
+
+
+def change_text(folder: Path, key: str, value: object) -> None:
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text("utf-8"))
+    manifest["text"][key] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+
+
+def change_tokenizer(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    tokenizer["model"]["vocab"]["it"] = 5000
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    manifest["files"]["tokenizer.json"] = sha256_of(folder / "tokenizer.json")
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+
+
+DO_NOT_FIT: dict[str, tuple[Spoil, str]] = {
+    "long texts": (lambda f: change_text(f, "max_tokens", 512), "max_tokens must be at most 32"),
+    "a large padding id": (lambda f: change_text(f, "pad_token_id", 999), "pads texts with the id 999"),
+    "a huge padding id": (lambda f: change_text(f, "pad_token_id", 10**30), "pads texts with the id 1000"),
+    "a large id": (change_tokenizer, "gives 'it' the id 5000"),
+}
+
+
+@pytest.mark.parametrize("kind", DO_NOT_FIT)
+def test_texts_that_do_not_fit_the_text_encoder(work: Path, tmp_path: Path, kind: str) -> None:
+    spoil, reason = DO_NOT_FIT[kind]
     spoil(shutil.copytree(work / "checkpoint", tmp_path / "given"))
     assert_refused(tmp_path, tmp_path / "given", reason, "--quantize", "none")
 
