@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import numpy as np
+
 from lowclip_export.auto import Drop
 from lowclip_export.bundle_writer import refuse_to_replace, write_bundle
 from lowclip_export.calibration import FEWEST_TEXTS, Samples, made_up_samples, read_samples
@@ -14,7 +16,7 @@ from lowclip_export.dims import with_first_dims
 from lowclip_export.evaluation import RetrievalTest, existing_images, retrieval_name
 from lowclip_export.quantize import text_recipes
 from lowclip_export.recipe import Operators, Quantize
-from lowclip_export.stages import ExportedTower
+from lowclip_export.stages import ExportedTower, embed_by_torch
 from lowclip_export.tower import FloatTower, float_image_tower, float_text_tower, quantized_tower
 from lowclip_export.trim import trim_checkpoint
 from lowclip_runtime.bundle import BundleManifest
@@ -141,6 +143,8 @@ def _check_texts(opened: Checkpoint) -> None:
             f"the checkpoint pads texts with the id {text.pad_token_id}, but its text encoder has embeddings of the "
             f"ids up to {rows - 1}; set text.pad_token_id in its manifest.json to that of its tokenizer"
         )
+    longest = np.full((1, text.max_tokens), (text.pad_token_id + 1) % rows, np.int64)
+    embed_by_torch(opened.model.text_tower, [{"input_ids": longest, "attention_mask": np.ones_like(longest)}])
 
 
 def _eval_pairs(options: ExportOptions) -> list[Pair]:

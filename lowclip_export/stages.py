@@ -13,7 +13,7 @@ from torch import nn
 from lowclip_export.onnx_edit import Feed, run_graph
 from lowclip_export.parity import compare
 from lowclip_runtime.bundle import Precision
-from lowclip_runtime.errors import CheckpointError
+from lowclip_runtime.errors import CheckpointError, first_line
 from lowclip_runtime.schema import to_dict
 from lowclip_train.progress import say
 
@@ -55,7 +55,11 @@ class Stages:
         self.graph = onnx.ModelProto()
 
     def torch(self, tower: nn.Module) -> None:
-        """What all others must agree with."""
+        """What all others must agree with.
+
+        Raises:
+            CheckpointError: it cannot be run.
+        """
         self._first = self._last = embed_by_torch(tower, self.feeds(self.batch_size))
 
     def float_graph(self, stage: str, graph: onnx.ModelProto) -> None:
@@ -108,7 +112,21 @@ def embed(model: onnx.ModelProto, feeds: Iterable[Feed]) -> Embeddings:
 
 
 def embed_by_torch(tower: nn.Module, feeds: Iterable[Feed]) -> Embeddings:
-    """The same by the torch tower."""
-    with torch.no_grad():
-        batches = [tower(*map(torch.from_numpy, feed.values())).numpy() for feed in feeds]
-    return cast(Embeddings, np.concatenate(batches))
+    """The same by the torch tower.
+
+    Raises:
+        CheckpointError: it cannot be run.
+    """
+    return np.concatenate([_run_by_torch(tower, feed) for feed in feeds])
+
+
+def _run_by_torch(tower: nn.Module, feed: Feed) -> Embeddings:
+    """What can be built need not run, and an encoder raises whatever it likes."""
+    try:
+        with torch.no_grad():
+            return cast(Embeddings, tower(*map(torch.from_numpy, feed.values())).numpy())
+    except Exception as error:
+        kind = "image" if "pixel_values" in feed else "text"
+        raise CheckpointError(
+            f"the checkpoint's {kind} tower cannot be run ({first_line(error)}); use another checkpoint"
+        ) from error

@@ -46,7 +46,7 @@ def float_image_tower(
     """torch → onnx → optimized.
 
     Raises:
-        CheckpointError: a stage does not agree with torch.
+        CheckpointError: the tower cannot be run, or a stage does not agree with torch.
     """
     spec, tower = checkpoint.manifest.preprocess, checkpoint.model.image_tower
     stages = Stages("image", lambda batch_size: parity.image_feeds(spec, batch_size), 16)
@@ -73,7 +73,7 @@ def float_text_tower(
     """torch → onnx → optimized.
 
     Raises:
-        CheckpointError: a stage does not agree with torch.
+        CheckpointError: the tower cannot be run, or a stage does not agree with torch.
     """
     tower = checkpoint.model.text_tower
     tokenizer = Tokenizer(checkpoint.tokenizer_path, checkpoint.manifest.text)

@@ -17,6 +17,7 @@ from lowclip_runtime.errors import CheckpointError, ConfigError
 from lowclip_runtime.files import sha256_of, whole_folder
 from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
+from lowclip_train.encoders import refuse_decoder
 from lowclip_train.model import DualEncoder, ModelConfig
 
 # 1 had no `text.from_cyrillic`, 2 no `model.projection_hidden`, 3 no `text.restore_diacritics`, 4 no `model.concepts`,
@@ -108,12 +109,14 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
 
 def _described_model(folder: Path, config: ModelConfig) -> DualEncoder:
     try:
-        return DualEncoder(config)
-    except (ConfigError, ValueError, TypeError, KeyError, RuntimeError) as error:  # transformers' own, too
-        reason = textwrap.shorten(str(error), 300)
+        model = DualEncoder(config)
+        refuse_decoder(model.text_tower.encoder, "text_encoder")
+    except Exception as error:  # a config may hold anything, and transformers raises as much of it
+        reason = textwrap.shorten(str(error) or type(error).__name__, 300)
         raise CheckpointError(
             f"{folder}/manifest.json describes no model that can be built: {reason}"
         ) from error
+    return model
 
 
 def read_manifest(folder: str | Path) -> CheckpointManifest:

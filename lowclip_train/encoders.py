@@ -116,14 +116,19 @@ def pretrained_text_encoder(source: str, layers: tuple[int, ...] = ()) -> nn.Mod
     with told_in_one_sentence(f"no text encoder could be loaded from {source!r}", advice):
         hf_config = AutoConfig.from_pretrained(source)
         encoder = AutoModel.from_pretrained(source, attn_implementation="eager", **_pooler(hf_config))
+    refuse_decoder(encoder, source)
+    if layers:
+        _keep_layers(encoder, layers)
+    return cast(nn.Module, encoder.float())
+
+
+def refuse_decoder(encoder: nn.Module, source: str) -> None:
+    """Raise `ConfigError` where what came from `source` has a decoder as well."""
     if hasattr(encoder, "encoder") and hasattr(encoder, "decoder"):
         raise ConfigError(
             f"{source!r} is a {type(encoder).__name__}, an encoder with a decoder, which a text tower has no use for; "
             "name an encoder such as xlm-roberta-base"
         )
-    if layers:
-        _keep_layers(encoder, layers)
-    return cast(nn.Module, encoder.float())
 
 
 def tokenizer_file(source: str, folder: Path) -> Path:

@@ -117,6 +117,42 @@ def test_a_tower_that_cannot_be_built_is_named(copy: Path, key: str, value: obje
     assert "manifest.json describes no model" in str(caught.value) and "\n" not in str(caught.value)
 
 
+_T5 = {
+    "model_type": "t5",
+    "d_model": 32,
+    "d_ff": 32,
+    "d_kv": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "vocab_size": 99,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_attention_heads": 0}, "modulo by zero"),
+        ({"hidden_size": "32"}, "'hidden_size' expected int, got str"),
+        ({"vocab_size": None}, "'vocab_size' expected int, got NoneType"),
+        ({"vocab_size": 0}, "out of bounds"),
+        ({"hidden_act": [1]}, "'hidden_act' expected str, got list"),
+        ({"pad_token_id": 999}, "Padding_idx must be within"),
+        ({"torch_dtype": "junk"}, "no attribute 'junk'"),
+        ({"model_type": "clip"}, "no attribute 'hidden_size'"),
+        (_T5, "'text_encoder' is a T5Model, an encoder with a decoder"),
+    ],
+)
+def test_whatever_a_text_encoder_is_told_to_be(copy: Path, change: dict[str, object], reason: str) -> None:
+    def to(manifest: dict[str, Any]) -> None:
+        own = {} if "model_type" in change else manifest["model"]["text_encoder"]
+        manifest["model"]["text_encoder"] = {**own, **change}
+
+    _change_manifest(copy, to)
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        load_checkpoint(copy)
+    assert "manifest.json describes no model" in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_weights_of_another_shape_are_refused_in_one_line(copy: Path) -> None:
     _change_manifest(copy, lambda manifest: manifest["model"].update({"dims": 24}))
     with pytest.raises(CheckpointError, match="does not fit its manifest") as caught:

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from tiny_checkpoint import write_noise_pairs, write_tiny_checkpoint
+from torch import nn
 
 from lowclip_export.cli import main
+from lowclip_export.stages import embed_by_torch
+from lowclip_runtime.errors import CheckpointError
 from lowclip_runtime.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,6 +135,30 @@ def test_texts_that_do_not_fit_the_text_encoder(work: Path, tmp_path: Path, kind
     spoil, reason = DO_NOT_FIT[kind]
     spoil(shutil.copytree(work / "checkpoint", tmp_path / "given"))
     assert_refused(tmp_path, tmp_path / "given", reason, "--quantize", "none")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"return_dict": False}, "has no attribute 'last_hidden_state'"),
+        ({"chunk_size_feed_forward": 5}, "multiple of the chunk size 5"),
+        ({"dtype": "float16"}, "must have the same dtype"),
+    ],
+)
+def test_a_text_tower_that_cannot_be_run(
+    work: Path, tmp_path: Path, change: dict[str, object], reason: str
+) -> None:
+    given = Path(shutil.copytree(work / "checkpoint", tmp_path / "given"))
+    encoder = json.loads((given / "manifest.json").read_text("utf-8"))["model"]["text_encoder"]
+    change_model(given, "text_encoder", {**encoder, **change})
+    assert_refused(tmp_path, given, reason, "--quantize", "none")
+
+
+def test_an_image_tower_that_cannot_be_run() -> None:
+    feed = {"pixel_values": np.zeros((1, 4, 8, 8), np.float32)}
+    with pytest.raises(CheckpointError, match=r"image tower cannot be run \(.*\); use another") as caught:
+        embed_by_torch(nn.Conv2d(3, 8, 3), [feed])
+    assert "\n" not in str(caught.value)
 
 
 NO_IMAGES: dict[str, tuple[Spoil, str]] = {
