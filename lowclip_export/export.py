@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ class ExportOptions:
             problems.append("--keep-latin goes with --trim-vocab")
         if self.eval_pairs is None and (self.eval_images or self.eval_split):
             problems.append("--eval-images and --eval-split go with --eval")
+        if self.name is not None and re.search("[\ud800-\udfff]", self.name):
+            problems.append(f"--name must be text in UTF-8, not {self.name!a}")
         if problems:
             raise ConfigError("; ".join(problems))
 

@@ -4,6 +4,8 @@ No pickle anywhere. The optimizer's state, which only a resumed run needs, is `t
 """
 
 import json
+import math
+import re
 import shutil
 import textwrap
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from lowclip_train.model import DualEncoder, ModelConfig
 # 1 had no `text.from_cyrillic`, 2 no `model.projection_hidden`, 3 no `text.restore_diacritics`, 4 no `model.concepts`,
 # 5 no `model.concepts.key_dims`
 SCHEMA_VERSION = 6
+_DEEPEST = 100  # levels of a manifest; a bundle's holds what a checkpoint's does one level deeper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +131,36 @@ def read_manifest(folder: str | Path) -> CheckpointManifest:
         )
     try:
         data = json.loads(path.read_text("utf-8"))
+        _check_can_be_written(data)
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise CheckpointError(
                 f"{path} has schema version {version}, this lowclip reads up to {SCHEMA_VERSION}; upgrade lowclip"
             )
         return from_dict(CheckpointManifest, data, str(path))
-    except (ValueError, ConfigError) as error:
+    except (ValueError, OverflowError, ConfigError) as error:
         raise CheckpointError(f"{path} is not a checkpoint's manifest: {error}") from error
+    except RecursionError as error:
+        raise CheckpointError(f"{path} is not a checkpoint's manifest: it is nested too deep") from error
+
+
+def _check_can_be_written(value: object, place: str = "it", depth: int = 0) -> None:
+    """JSON that can be read and not written would end an export after its work, which copies it into the bundle.
+
+    Raises:
+        ValueError: a number that is not finite, half a character, or many levels.
+    """
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place} must be a finite number, not {value}")
+    half = re.search("[\ud800-\udfff]", value) if isinstance(value, str) else None
+    if half:
+        raise ValueError(f"{place} holds {half[0]!a}, half a character, which no file can")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_can_be_written(key, f"a key of {place}", depth)
+            _check_can_be_written(item, key if depth == 0 else f"{place}.{key}", depth + 1)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_can_be_written(item, f"{place}[{i}]", depth + 1)

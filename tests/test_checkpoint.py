@@ -75,6 +75,36 @@ def test_a_wrong_manifest_is_refused(copy: Path, change: dict[str, object], reas
         read_manifest(copy)
 
 
+_UNWRITABLE = [
+    ("name", r'"\ud800"', r"name holds '\\ud800', half a character, which no file can"),
+    ("licence", r'"a\udfff"', r"licence holds '\\udfff', half a character"),
+    ("lineage", r'{"\ud800": 1}', r"a key of lineage holds '\\ud800', half"),
+    ("lineage", '{"x": [1, NaN]}', r"lineage\.x\[1\] must be a finite number, not nan"),
+    ("metrics", '{"x": 1e999}', r"metrics\.x must be a finite number, not inf"),
+    ("lineage", '{"x": %s}' % ("[" * 200 + "]" * 200), "nested more than 100 levels deep"),
+    ("lineage", "[" * 100_000, "nested too deep"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "reason"), _UNWRITABLE, ids=range(len(_UNWRITABLE)))
+def test_what_could_not_be_written_again_is_refused(copy: Path, key: str, value: str, reason: str) -> None:
+    """It would end an export when all but the manifest is written."""
+    manifest = json.loads((copy / "manifest.json").read_text("utf-8"))
+    whole = json.dumps({**manifest, key: "PLACE"}).replace('"PLACE"', value)
+    (copy / "manifest.json").write_text(whole, "utf-8")
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        read_manifest(copy)
+    told = str(caught.value)
+    assert "is not a checkpoint's manifest" in told and "\n" not in told and len(told) < 400
+    told.encode()  # it can be printed
+
+
+def test_a_number_too_large_for_a_float_is_refused(copy: Path) -> None:
+    _change_manifest(copy, lambda manifest: manifest["preprocess"].update(std=[10**400] * 3))
+    with pytest.raises(CheckpointError, match="is not a checkpoint's manifest: int too large"):
+        read_manifest(copy)
+
+
 def test_another_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no manifest"):
         load_checkpoint(tmp_path)

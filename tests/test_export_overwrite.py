@@ -116,3 +116,12 @@ def test_a_link_to_no_bundle_is_left_as_it_is(work: Path, tmp_path: Path) -> Non
         status, told = overwrite(work / "checkpoint", tmp_path / name)
         assert status == 1 and len(told.splitlines()) == 1 and str(tmp_path / name) in told
         assert (tmp_path / name).readlink() == Path(target) and content(tmp_path) == before
+
+
+def test_what_has_no_bundles_manifest_is_not_replaced(work: Path, old: Path) -> None:
+    for manifest in ("[" * 100_000, "{}", "old", '{"image_tower": "lists nothing"}'):
+        (old / "manifest.json").write_text(manifest)
+        before = content(old)
+        status, told = overwrite(work / "checkpoint", old)
+        assert status == 1 and len(told.splitlines()) == 1 and str(old) in told
+        assert content(old) == before

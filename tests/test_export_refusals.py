@@ -192,6 +192,19 @@ def test_a_caption_of_invisible_characters(work: Path, tmp_path: Path, options: 
     assert_refused(tmp_path, work / "checkpoint", reason, *options, tmp_path / "given.tsv", *images)
 
 
+def test_a_name_that_no_file_can_hold(work: Path, tmp_path: Path) -> None:
+    """What a shell gives of bytes that are no UTF-8, and what a manifest may spell."""
+    assert_refused(
+        tmp_path, work / "checkpoint", r"--name must be text in UTF-8, not '\udcff'",
+        "--quantize", "none", "--name", "\udcff",
+    )  # fmt: skip
+    given = Path(shutil.copytree(work / "checkpoint", tmp_path / "given"))
+    manifest = json.loads((given / "manifest.json").read_text("utf-8"))
+    (given / "manifest.json").write_text(json.dumps({**manifest, "name": "\ud800"}), "utf-8")
+    shutil.rmtree(tmp_path / "places")
+    assert_refused(tmp_path, given, r"name holds '\ud800', half a character", "--quantize", "none")
+
+
 def test_int8_without_calibration(work: Path, tmp_path: Path) -> None:
     assert_refused(tmp_path, work / "checkpoint", "--calibration")
 
