@@ -235,19 +235,17 @@ def load_config(path: str | Path, *, with_parent: bool = True) -> TrainConfig:
 
         data = fill_from_checkpoint(data, folder)
     try:
-        config = from_dict(TrainConfig, data, str(path))
+        config = _resolve_paths(from_dict(TrainConfig, data, str(path)), folder)
     except ConfigError as error:
         raise ConfigError("; ".join([str(error), *not_finite])) from error
     if not_finite:
         raise ConfigError(f"{path}: " + "; ".join(not_finite))
-    config = _resolve_paths(config, folder)
     _check_each_once(config.sources, path)
     return config
 
 
 def _check_each_once(sources: Sequence[Source], path: Path) -> None:
-    """By whatever names, and through links."""
-    named: dict[Path, int] = {}
+    named: dict[Path, int] = {}  # by whatever names, and through links
     for i, source in enumerate(sources):
         first = named.setdefault(Path(source.dataset).resolve(), i)
         if first != i:
