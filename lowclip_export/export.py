@@ -25,8 +25,9 @@ from lowclip_runtime.errors import CheckpointError, ConfigError
 from lowclip_runtime.files import aside, mend
 from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_train.checkpoint import Checkpoint, load_checkpoint
+from lowclip_train.fitting_tokenizer import check_texts_fit
 from lowclip_train.progress import say
-from lowclip_train.starting_model import _check_texts_fit, read_corpora
+from lowclip_train.starting_model import read_corpora
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +140,7 @@ def export(checkpoint: str | Path, out: str | Path, options: ExportOptions) -> B
 def _check_texts(opened: Checkpoint) -> None:
     """What training checks, too: a text that is too long, or an id too large, may come first to who has the bundle."""
     encoder, text = opened.model.text_tower.encoder, opened.manifest.text
-    _check_texts_fit(encoder, opened.tokenizer_path, text)
+    check_texts_fit(encoder, opened.tokenizer_path, text)
     rows = cast(Any, encoder).get_input_embeddings().num_embeddings
     if text.pad_token_id >= rows:
         raise CheckpointError(

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as HfTokenizer
 from torch import nn
 
 from lowclip_runtime.errors import ConfigError
+from lowclip_runtime.spec import TextSpec
 from lowclip_train.pretrained import told_in_one_sentence
 
 _SHOWN = 5
@@ -60,7 +61,7 @@ def check_ids_fit(encoder: nn.Module, tokenizer: Path) -> None:
         ConfigError: there is one.
     """
     vocabulary = read_tokenizer(tokenizer).get_vocab()
-    token, largest = max(vocabulary.items(), key=lambda item: item[1])
+    token, largest = max(vocabulary.items(), key=lambda item: item[1], default=("", -1))
     rows = cast(Any, encoder).get_input_embeddings().num_embeddings
     if largest >= rows:
         raise ConfigError(
@@ -76,3 +77,18 @@ def position_count(encoder: nn.Module) -> int | None:
         return None
     # in the RoBERTa family positions begin behind the padding's id
     return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
+def check_texts_fit(encoder: nn.Module, tokenizer: Path, text: TextSpec) -> None:
+    """Has each id, and each position of texts cut as `text` says, its embedding?
+
+    Raises:
+        ConfigError: one has none.
+    """
+    check_ids_fit(encoder, tokenizer)
+    positions = position_count(encoder)
+    if positions is not None and text.max_tokens > positions:
+        raise ConfigError(
+            f"text.max_tokens must be at most {positions}, as the text encoder has no more positions, "
+            f"not {text.max_tokens}"
+        )

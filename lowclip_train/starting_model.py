@@ -23,7 +23,7 @@ from lowclip_train.encoders import (
     text_encoder_config,
     tokenizer_file,
 )
-from lowclip_train.fitting_tokenizer import check_ids_fit, position_count
+from lowclip_train.fitting_tokenizer import check_texts_fit
 from lowclip_train.model import DualEncoder, ModelConfig
 from lowclip_train.parent import open_parent, parent_lineage
 from lowclip_train.trim_vocab import TrimmedVocabulary, trim_tokenizer
@@ -70,7 +70,7 @@ def _of_checkpoint(config: TrainConfig) -> StartingModel:
             f"the checkpoint {config.towers.checkpoint} knows concepts by what its encoders give, so these must stay "
             "as they are: train heads alone, or start from the checkpoint it was made of"
         )
-    _check_texts_fit(parent.model.text_tower.encoder, parent.tokenizer_path, parent.manifest.text)
+    check_texts_fit(parent.model.text_tower.encoder, parent.tokenizer_path, parent.manifest.text)
     lineage = parent_lineage(config.towers.checkpoint, parent.manifest)
     return StartingModel(parent.model, parent.tokenizer_path, parent.manifest.text, lineage)
 
@@ -80,7 +80,7 @@ def _of_encoders(config: TrainConfig, folder: Path) -> StartingModel:
     text_encoder = pretrained_text_encoder(config.towers.text_encoder, config.towers.text_layers)
     text = replace(config.text, pad_token_id=cast(Any, text_encoder).config.pad_token_id or 0)
     tokenizer = tokenizer_file(config.towers.text_encoder, folder)
-    _check_texts_fit(text_encoder, tokenizer, text)
+    check_texts_fit(text_encoder, tokenizer, text)
     lineage: dict[str, Any] = {
         "image_weights": config.towers.image_encoder,
         "text_weights": Path(config.towers.text_encoder).name,
@@ -94,16 +94,6 @@ def _of_encoders(config: TrainConfig, folder: Path) -> StartingModel:
     model.image_tower.encoder.load_state_dict(image_encoder.state_dict())
     model.text_tower.encoder.load_state_dict(text_encoder.state_dict())
     return StartingModel(model, tokenizer, text, lineage)
-
-
-def _check_texts_fit(encoder: nn.Module, tokenizer: Path, text: TextSpec) -> None:
-    check_ids_fit(encoder, tokenizer)
-    positions = position_count(encoder)
-    if positions is not None and text.max_tokens > positions:
-        raise ConfigError(
-            f"text.max_tokens must be at most {positions}, as the text encoder has no more positions, "
-            f"not {text.max_tokens}"
-        )
 
 
 def read_corpora(paths: Sequence[str]) -> Iterator[str]:
