@@ -14,7 +14,7 @@ from tiny_bundle import COLOURS
 
 import lowclip_runtime
 from lowclip_runtime.cli import main
-from lowclip_runtime.describe import describe_runtime
+from lowclip_runtime.describe import as_lines, describe_runtime
 from lowclip_runtime.pairs import Pair, write_pairs
 
 HEAVY = ("torch", "timm", "transformers", "onnx")
@@ -287,3 +287,9 @@ def test_the_end_of_a_command_does_not_wait_for_a_search_for_circles() -> None:
         [sys.executable, "-c", f"{told_last}; {command}"], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "frozen: True"
+
+
+def test_lists_of_tables_are_told_line_by_line() -> None:
+    told = dict(as_lines({"stages": [{"train": "heads"}, {"train": "all", "epochs": None}], "dims": [1, 2]}))
+    stages = {"stages.0.train": "heads", "stages.1.train": "all", "stages.1.epochs": "-"}
+    assert told == {**stages, "dims": "1, 2"}
