@@ -110,9 +110,11 @@ class TowerSession:
         """
         if self.provider != "cpu" or self.threads == 1 or "_together" in vars(self):
             return
-        self._opening = Thread(target=self._try_to_open)
-        self._opening.start()
-        self._opening.join(_HEAD_START_S)
+        opening = Thread(target=self._try_to_open)
+        with contextlib.suppress(RuntimeError):  # where no more threads are allowed the run opens it
+            opening.start()
+            self._opening = opening
+            opening.join(_HEAD_START_S)
 
     def _try_to_open(self) -> None:
         with contextlib.suppress(Exception):

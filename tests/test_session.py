@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,20 @@ def test_a_session_opened_ahead_is_opened_once(monkeypatch: pytest.MonkeyPatch, 
     np.testing.assert_array_equal(session.run("text_embeds", feed), as_ever)
     session.open_ahead()
     assert opened == [str(tiny_bundle / "onnx/text_model.onnx")]
+
+
+def test_without_a_thread_the_run_opens_the_session(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = TowerSession(tiny_bundle / "onnx/text_model.onnx", threads=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", refuse)
+        session.open_ahead()
+    feed = {"input_ids": np.array([[1, 2]]), "attention_mask": np.array([[1, 1]])}
+    assert session.run("text_embeds", feed).shape[0] == 1
 
 
 def test_what_fails_ahead_is_told_by_the_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
