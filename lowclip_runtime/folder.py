@@ -56,10 +56,9 @@ def gallery_root(folder: str | os.PathLike[str]) -> Path:
     Raises:
         InputError: not a path, no such folder, an empty name, or one that is not UTF-8.
     """
-    checked_path(folder, "a gallery")
-    if not os.fspath(folder):  # a script's variable that is not set: not the folder one happens to be in
+    if folder == "":  # a script's variable that is not set: not the folder one happens to be in
         raise InputError("the gallery's name is empty; name a folder of photos, . for this one")
-    path = Path(folder)
+    path = checked_path(folder, "a gallery")
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "no such folder"
         raise InputError(f"{printable(path)}: {what}; name a folder of photos")

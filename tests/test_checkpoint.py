@@ -101,7 +101,7 @@ def test_what_could_not_be_written_again_is_refused(copy: Path, key: str, value:
 
 def test_a_number_too_large_for_a_float_is_refused(copy: Path) -> None:
     _change_manifest(copy, lambda manifest: manifest["preprocess"].update(std=[10**400] * 3))
-    with pytest.raises(CheckpointError, match="is not a checkpoint's manifest: int too large"):
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint's manifest: .*std\[0\] must be a number"):
         read_manifest(copy)
 
 

@@ -125,7 +125,10 @@ def change_tokenizer(folder: Path) -> None:
 DO_NOT_FIT: dict[str, tuple[Spoil, str]] = {
     "long texts": (lambda f: change_text(f, "max_tokens", 512), "max_tokens must be at most 32"),
     "a large padding id": (lambda f: change_text(f, "pad_token_id", 999), "pads texts with the id 999"),
-    "a huge padding id": (lambda f: change_text(f, "pad_token_id", 10**30), "pads texts with the id 1000"),
+    "a huge padding id": (
+        lambda f: change_text(f, "pad_token_id", 10**30),
+        "0 or more and fit 31 bits",
+    ),
     "a large id": (change_tokenizer, "gives 'it' the id 5000"),
 }
 
