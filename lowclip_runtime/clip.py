@@ -97,8 +97,8 @@ class LowClip:
         is_some = isinstance(towers, Collection) and not isinstance(towers, str) and len(towers) > 0
         if not is_some or not {*towers} <= {*TOWERS}:
             raise InputError(f"towers must be some of {TOWERS}, not {towers!r}")
-        of_number = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
-        if threads is not None and not (of_number and 1 <= threads <= _MOST_THREADS):
+        is_number = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+        if threads is not None and not (is_number and 1 <= threads <= _MOST_THREADS):
             raise InputError(f"threads must be 1 or more, not {threads!r}; {_MOST_THREADS} at most")
         check_provider(provider)
         path = checked_path(bundle, "a bundle") if bundle is not None else shipped_bundle()
