@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 
 def all_queries(queries: Sequence[str]) -> list[str]:
+    """The texts to search for, in order; blank lines of standard input are left out.
+
+    Raises:
+        InputError: standard input was asked for and holds none.
+    """
     from lowclip_runtime.errors import InputError
 
     texts: list[str] = []
