@@ -102,7 +102,10 @@ class LowClip:
             raise InputError(f"threads must be 1 or more, not {threads!r}; {_MOST_THREADS} at most")
         check_provider(provider)
         path = checked_path(bundle, "a bundle") if bundle is not None else shipped_bundle()
-        return cls(path, read_manifest(path), provider, provider_options, threads, towers)
+        manifest = read_manifest(path)
+        # stays, wherever this process, or a link, goes until a tower is loaded
+        path = Path(os.path.realpath(path))
+        return cls(path, manifest, provider, provider_options, threads, towers)
 
     @property
     def name(self) -> str:

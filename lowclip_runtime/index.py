@@ -103,6 +103,7 @@ class Index:
         manifest = read_index_manifest(path)
         check_same_bundle(path, manifest, clip.bundle_id, clip.name)
         check_same_choice(path, manifest, vectors, dims)
+        path = Path(os.path.realpath(path))  # stays, wherever this process, or a link, goes from here on
         return cls(path, manifest, clip, Shard.open(path / SHARD_NAME, manifest.vectors))
 
     def close(self) -> None:

@@ -139,7 +139,8 @@ class _GalleryUpdate:
     def store_new_and_changed(self, progress: Progress) -> None:
         files = sorted([*self._plan.new, *self._plan.changed], key=lambda file: file.path)
         if self._changed:  # else nothing is stored over another photo
-            self._journal.begin(self._kept.photos)
+            with self._shard.writing:
+                self._journal.begin(self._kept.photos)
         progress(0, len(files))
         done = 0
         read = read_photos(self._clip, self._root, files, self._twins_of)

@@ -124,9 +124,9 @@ class Shard:
             self._let_go()
 
     @property
-    def writing(self) -> contextlib.AbstractContextManager[bool]:
+    def writing(self) -> contextlib.AbstractContextManager[None]:
         """Held while points are changed by what they were: nobody else changes any meanwhile."""
-        return self._engine.writing
+        return self._engine.writing()
 
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""
@@ -203,7 +203,7 @@ class Shard:
         Args:
             dims, lookup_keys: as the shard was created.
         """
-        with self._engine.writing:
+        with self.writing:
             if not self.wants_graph():
                 return False
             self.compact(dims, lookup_keys)
@@ -243,7 +243,7 @@ class Shard:
         Ids that are not there are no error.
         """
         check_free_space(self.path.parent)
-        with self._engine.writing:
+        with self.writing:
             # the engine calls an id that is not there, or is given twice, an error
             there: list[Any] = [*self.retrieve(ids)]
             if there:
@@ -264,7 +264,7 @@ class Shard:
         Args:
             dims, lookup_keys: as the shard was created.
         """
-        with self._engine.writing:
+        with self.writing:
             is_large = len(self) >= EXACT_BELOW
             room = _REWRITING_WITH_GRAPH if is_large else _REWRITING
             check_free_space(self.path.parent, room * bytes_on_disk(self.path))

@@ -59,6 +59,13 @@ def forked(path: Path) -> IndexFileError:
     )
 
 
+def moved(path: Path) -> IndexFileError:
+    """What is raised when the shard at `path` shall be changed and its index is no longer the one that was opened."""
+    return IndexFileError(
+        f"{path.parent} was moved, deleted or replaced since it was opened; close it and open the one that is meant"
+    )
+
+
 def check_free_space(index: Path, needed: float = 0, least: int = _LEAST_FREE_BYTES) -> None:
     """Stop while the engine still has room to write; `index` is there, or the folder that it shall lie in.
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import qdrant_edge
 
 from lowclip_runtime.forks import close_files_below, keep_after_forks
-from lowclip_runtime.shard_errors import closed, engine_errors, forked
+from lowclip_runtime.shard_errors import closed, engine_errors, forked, moved
 
 T = TypeVar("T")
 _LOOK_EVERY_S = 0.1  # whether anyone still asks, should a signal have come before it was told
@@ -26,16 +26,14 @@ _LOOK_EVERY_S = 0.1  # whether anyone still asks, should a signal have come befo
 class SharedEngine:
     """An open engine, for the process that opened it.
 
-    Attributes:
-        writing: held by whoever changes points, and by whoever replaces them all, so that no change is lost.
-
     Raises:
         IndexFileError: every method, where the files are damaged, locked or cannot be written, or after a fork.
     """
 
     def __init__(self, path: Path) -> None:
-        self.writing = threading.RLock()
+        self._writing = threading.RLock()
         self._path = path
+        self._place = _place(path.parent)
         self._process = os.getpid()
         self._closing = threading.RLock()  # held by the one thread that closes it
         self._lock = threading.Lock()
@@ -51,6 +49,21 @@ class SharedEngine:
     def is_of_parent(self) -> bool:
         """Whether this process was forked from the one that opened it."""
         return os.getpid() != self._process
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Held by whoever changes points, and by whoever replaces them all, so that no change is lost.
+
+        Raises:
+            IndexFileError: also where the folder around the files is no longer the one that was opened: what is written
+                would go into another index, or nowhere.
+        """
+        if self.is_of_parent:  # another thread of which may have held it when this process was forked
+            raise forked(self._path)
+        with self._writing:
+            if _place(self._path.parent) != self._place:
+                raise moved(self._path)
+            yield
 
     def ask(self, question: Callable[[qdrant_edge.EdgeShard], T]) -> T:
         """What the engine answers; who asks while it is reopened waits for that.
@@ -76,7 +89,7 @@ class SharedEngine:
 
     def update(self, operation: Any) -> None:
         """Change points, in turn with others who do."""
-        with self.writing:
+        with self.writing():
             self.ask(lambda engine: engine.update(operation))
 
     def close(self) -> None:
@@ -129,6 +142,14 @@ class SharedEngine:
                 with self._lock:
                     self._is_closing = False
                     self._turn.notify_all()
+
+
+def _place(folder: Path) -> tuple[int, int] | None:
+    """What a folder is by any name, None where it is gone."""
+    with contextlib.suppress(OSError):
+        about = folder.stat()
+        return about.st_dev, about.st_ino
+    return None
 
 
 def load_engine(path: Path, config: qdrant_edge.EdgeConfig | None = None) -> qdrant_edge.EdgeShard:

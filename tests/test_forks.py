@@ -5,8 +5,10 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,37 @@ def test_an_index_says_in_a_child_that_it_is_the_parents(
         with pytest.raises(IndexFileError, match="is open in another process"):
             Index.open(tmp_path / "i", clip)  # the child has closed nothing of its parent's
         assert [hit.path for hit in index.search("göy")] == [photo]
+
+
+def test_an_index_says_so_also_where_another_thread_was_writing(
+    tmp_path: Path, clip: LowClip, gallery: Path
+) -> None:
+    """That thread is not in the child, which must not wait for it."""
+    with Index.open(tmp_path / "i", clip) as index, ThreadPoolExecutor() as threads:
+        index.add_folder(gallery)
+        writes, forked = threading.Event(), threading.Event()
+
+        def write() -> None:
+            with index._shard.writing:
+                writes.set()
+                assert forked.wait(_PATIENCE_S)
+
+        def work() -> None:
+            for change in (
+                index.compact,
+                lambda: index.remove([gallery / "a.png"]),
+                lambda: index.set_facts({str(gallery / "a.png"): {"who": "Leyla"}}),
+            ):
+                with pytest.raises(IndexFileError, match="that this one was forked from"):
+                    change()
+
+        writing = threads.submit(write)
+        assert writes.wait(_PATIENCE_S)
+        try:
+            in_child(work)
+        finally:
+            forked.set()
+        writing.result()
 
 
 @pytest.mark.parametrize("way", ["as it is", "without the index"])
