@@ -53,7 +53,7 @@ class Index:
     """An open index; use it as a context manager, or close it.
 
     Threads may search it at the same time, and while a folder is added or `compact` or `build_graph` runs; adding waits
-    for these two.
+    for these two, and for another folder that is added or forgotten.
 
     Attributes:
         path: its folder.
@@ -138,9 +138,10 @@ class Index:
         from lowclip_runtime import indexing  # which needs Pillow
 
         dims = self.manifest.dims
-        return indexing.add_folder(
-            self._clip, self._shard, folder, dims, progress=progress, on_failed=on_failed
-        )
+        with self._shard.updating():
+            return indexing.add_folder(
+                self._clip, self._shard, folder, dims, progress=progress, on_failed=on_failed
+            )
 
     @property
     def wants_graph(self) -> bool:
@@ -188,7 +189,8 @@ class Index:
         For a gallery that was moved or given up, whether or not its folder is still there. Facts that were given
         with `set_facts` are those of copies elsewhere in the index from then on. InputError: an empty name, or none.
         """
-        return remove_folder(self._shard, folder)
+        with self._shard.updating():
+            return remove_folder(self._shard, folder)
 
     def check_forgotten(self, folders: Iterable[str], gallery: str | Path) -> None:
         """InputError where to forget one of the folders would take the photos of `gallery` out, too."""

@@ -35,7 +35,7 @@ def set_facts(shard: Shard, facts: Mapping[str, Mapping[str, Any]]) -> int:
     told = 0
     for checked, paths in alike.values():
         for some in batches(paths, _BATCH):
-            with shard.writing:  # a photo that is told of is still there
+            with shard.writing():  # a photo that is told of is still there
                 known = _known(shard, some)
                 shard.set_payload(known, checked)
             told += len(known)
@@ -51,7 +51,7 @@ def remove_photos(shard: Shard, paths: Sequence[str | Path]) -> int:
     """
     told = 0
     for some in batches(map(_checked, paths), _BATCH):
-        with shard.writing:
+        with shard.writing():
             known = _known(shard, some)
             shard.delete(known)
         told += len(known)

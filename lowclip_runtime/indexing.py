@@ -139,7 +139,7 @@ class _GalleryUpdate:
     def store_new_and_changed(self, progress: Progress) -> None:
         files = sorted([*self._plan.new, *self._plan.changed], key=lambda file: file.path)
         if self._changed:  # else nothing is stored over another photo
-            with self._shard.writing:
+            with self._shard.writing():
                 self._journal.begin(self._kept.photos)
         progress(0, len(files))
         done = 0
@@ -156,7 +156,7 @@ class _GalleryUpdate:
     def remove_gone(self) -> None:
         """Comes after storing, so that a moved photo still finds its embedding under the old path."""
         for batch in batches(self._plan.gone, _DELETE_BATCH):
-            with self._shard.writing:
+            with self._shard.writing():
                 self._hand_on([self._id(path) for path in batch])
                 self._shard.delete([self._id(path) for path in batch])
                 self._shard.flush()
@@ -170,7 +170,7 @@ class _GalleryUpdate:
                 self._shard.set_payload([self._moved[one]], said)
 
     def _store(self, outcomes: list[_Outcome]) -> None:
-        with self._shard.writing:  # what is said of a photo from here on is said of what is stored
+        with self._shard.writing():  # what is said of a photo from here on is said of what is stored
             self._store_alone(outcomes)
 
     def _store_alone(self, outcomes: list[_Outcome]) -> None:

@@ -64,6 +64,7 @@ class Shard:
         path: its folder.
         vectors: what a search scans.
         candidates: how many points a search of codes rescores for each one asked for.
+        writing, updating: give what is held while points are changed by what they were, and while all of a folder are.
     """
 
     def __init__(self, path: Path, vectors: Vectors) -> None:
@@ -72,6 +73,7 @@ class Shard:
         self.candidates = CANDIDATES[vectors]
         self._let_go: Callable[[], object] = lambda: None
         self._engine = SharedEngine(path)
+        self.writing, self.updating = self._engine.writing, self._engine.updating
         self._look_for_graph()
 
     @staticmethod
@@ -122,11 +124,6 @@ class Shard:
             self._engine.close()
         finally:
             self._let_go()
-
-    @property
-    def writing(self) -> contextlib.AbstractContextManager[None]:
-        """Held while points are changed by what they were: nobody else changes any meanwhile."""
-        return self._engine.writing()
 
     def upsert(self, points: Iterable[Point]) -> None:
         """Add `points` or replace those with the same id; durable once `flush` returns."""
@@ -203,7 +200,7 @@ class Shard:
         Args:
             dims, lookup_keys: as the shard was created.
         """
-        with self.writing:
+        with self.writing():
             if not self.wants_graph():
                 return False
             self.compact(dims, lookup_keys)
@@ -243,7 +240,7 @@ class Shard:
         Ids that are not there are no error.
         """
         check_free_space(self.path.parent)
-        with self.writing:
+        with self.writing():
             # the engine calls an id that is not there, or is given twice, an error
             there: list[Any] = [*self.retrieve(ids)]
             if there:
@@ -264,7 +261,7 @@ class Shard:
         Args:
             dims, lookup_keys: as the shard was created.
         """
-        with self.writing:
+        with self.writing():
             is_large = len(self) >= EXACT_BELOW
             room = _REWRITING_WITH_GRAPH if is_large else _REWRITING
             check_free_space(self.path.parent, room * bytes_on_disk(self.path))

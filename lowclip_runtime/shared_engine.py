@@ -31,7 +31,7 @@ class SharedEngine:
     """
 
     def __init__(self, path: Path) -> None:
-        self._writing = threading.RLock()
+        self._writing, self._updating = threading.RLock(), threading.RLock()
         self._path = path
         self._place = _place(path.parent)
         self._process = os.getpid()
@@ -50,17 +50,24 @@ class SharedEngine:
         """Whether this process was forked from the one that opened it."""
         return os.getpid() != self._process
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> contextlib.AbstractContextManager[None]:
         """Held by whoever changes points, and by whoever replaces them all, so that no change is lost.
 
         Raises:
             IndexFileError: also where the folder around the files is no longer the one that was opened: what is written
                 would go into another index, or nowhere.
         """
+        return self._in_turn(self._writing)
+
+    def updating(self) -> contextlib.AbstractContextManager[None]:
+        """Held, around `writing`, by whoever goes by what the shard held when they began; raises as that does."""
+        return self._in_turn(self._updating)
+
+    @contextlib.contextmanager
+    def _in_turn(self, lock: contextlib.AbstractContextManager[bool]) -> Iterator[None]:
         if self.is_of_parent:  # another thread of which may have held it when this process was forked
             raise forked(self._path)
-        with self._writing:
+        with lock:
             if _place(self._path.parent) != self._place:
                 raise moved(self._path)
             yield

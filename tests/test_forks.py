@@ -112,7 +112,7 @@ def test_an_index_says_so_also_where_another_thread_was_writing(
         writes, forked = threading.Event(), threading.Event()
 
         def write() -> None:
-            with index._shard.writing:
+            with index._shard.writing(), index._shard.updating():
                 writes.set()
                 assert forked.wait(_PATIENCE_S)
 
@@ -121,6 +121,8 @@ def test_an_index_says_so_also_where_another_thread_was_writing(
                 index.compact,
                 lambda: index.remove([gallery / "a.png"]),
                 lambda: index.set_facts({str(gallery / "a.png"): {"who": "Leyla"}}),
+                lambda: index.add_folder(gallery),
+                lambda: index.forget(gallery),
             ):
                 with pytest.raises(IndexFileError, match="that this one was forked from"):
                     change()

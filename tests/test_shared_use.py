@@ -3,7 +3,7 @@
 import io
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,34 @@ def test_what_is_said_of_a_photo_by_its_old_name_moves_with_it(
         index.add_folder(gallery)
         assert who(index, new) == "Leyla"
         assert index.set_facts({str(old): {"who": "Leyla"}}) == 0
+
+
+@pytest.mark.parametrize("first", ["add_folder", "forget"])
+def test_a_folder_is_added_by_what_others_have_made_of_it(
+    first: str, tmp_path: Path, tiny_clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests to a server at once, one of which has looked at the index before the other is done."""
+    with Index.open(tmp_path / "i", tiny_clip) as index, ThreadPoolExecutor() as threads:
+        index.add_folder(gallery)
+        (gallery / "a.png").rename(gallery / "c.png")
+        known, others, told = indexing._known, [], []
+
+        def late(*arguments: Any) -> Any:
+            seen = known(*arguments)
+            if not others:
+                others.append(threads.submit(getattr(index, first), gallery))
+                wait(others, timeout=0.5)
+                told.append(index.set_facts({str(gallery / "c.png"): {"who": "Leyla"}}))
+            return seen
+
+        monkeypatch.setattr(indexing, "_known", late)
+        report = index.add_folder(gallery)
+        assert (report.added, report.removed, report.unchanged) == (1, 1, 1)
+        if first == "forget":
+            assert (others[0].result(), len(index)) == (2, 0)
+        else:
+            assert (others[0].result().unchanged, len(index)) == (2, 2)
+            assert told == [0] or who(index, gallery / "c.png") == "Leyla"
 
 
 def test_a_signal_in_the_midst_of_a_search_keeps_nobody_waiting(
