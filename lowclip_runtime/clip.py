@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -20,6 +20,7 @@ from lowclip_runtime.bundle import TOKENIZER_NAME, BundleManifest, read_manifest
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ImageError, InputError, TextError
 from lowclip_runtime.files import checked_path
+from lowclip_runtime.lazy import lazy
 from lowclip_runtime.memory import MemoryBudget
 from lowclip_runtime.providers import check_provider
 from lowclip_runtime.session import TowerSession
@@ -218,7 +219,7 @@ class LowClip:
             embeddings[rows] = self._embed_tokens([token_ids[i] for i in rows])
         return embeddings
 
-    @cached_property
+    @lazy
     def _remembered(self) -> Callable[[str], Embeddings]:
         """One text → (1, D), of the last few hundred without running the tower."""
 
@@ -230,17 +231,17 @@ class LowClip:
 
         return embed
 
-    @cached_property
+    @lazy
     def tokenizer(self) -> Tokenizer:
         """The bundle's tokenizer."""
         return Tokenizer(self.path / TOKENIZER_NAME, self.manifest.text)
 
-    @cached_property
+    @lazy
     def image_session(self) -> TowerSession:
         """The image tower, loaded at its first use."""
         return self._session("image", self.manifest.image_tower.file)
 
-    @cached_property
+    @lazy
     def text_session(self) -> TowerSession:
         """The text tower, loaded at its first use."""
         return self._session("text", self.manifest.text_tower.file)

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from lowclip_runtime.errors import InputError
 
@@ -22,8 +23,14 @@ else:
     _HAS_LOCKS = True
 
 _MARK = ".lowclip-"  # with 8 hex digits: no file of a person's own is named so
-_holders: dict[int, int] = {}  # descriptor → the process that holds by it
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+
+
+class Held(NamedTuple):
+    """What `hold` gives and `let_go` takes; a process that was forked from `process` holds nothing by it."""
+
+    descriptor: int
+    process: int
 
 
 def checked_path(value: object, what: str) -> Path:
@@ -115,11 +122,11 @@ def flush_tree(folder: Path) -> None:
     flush(folder)
 
 
-def hold(path: str | Path, *, wait: bool = False) -> int | None:
-    """Keep other holders from `path`, a file or folder, until the given descriptor is closed.
+def hold(path: str | Path, *, wait: bool = False) -> Held | None:
+    """Keep other holders from `path`, a file or folder, until it is let go.
 
     Returns:
-        The descriptor; None on file systems without locks.
+        What to let go; None on file systems without locks.
 
     Raises:
         BlockingIOError: another holds it, and it is not to be waited for.
@@ -135,17 +142,14 @@ def hold(path: str | Path, *, wait: bool = False) -> int | None:
         if isinstance(error, BlockingIOError):
             raise
         return None  # a network file system without locks
-    _holders[descriptor] = os.getpid()
-    return descriptor
+    return Held(descriptor, os.getpid())
 
 
-def let_go(descriptor: int | None) -> None:
-    """End what `hold` began, for processes forked meanwhile as well; in one of these it goes on for the others."""
-    if descriptor is None:
-        return
-    if _holders.pop(descriptor, None) == os.getpid():
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closed alone, it would be held by those processes
-    os.close(descriptor)
+def let_go(held: Held | None) -> None:
+    """End what `hold` began, for processes forked meanwhile as well; in one of these nothing is done."""
+    if held is not None and held.process == os.getpid():
+        fcntl.flock(held.descriptor, fcntl.LOCK_UN)  # closed alone, it would be held by those processes
+        os.close(held.descriptor)
 
 
 def mend(target: str | Path) -> None:
@@ -238,7 +242,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _lock(path: Path, *, wait: bool) -> int | None:
+def _lock(path: Path, *, wait: bool) -> Held | None:
     """What `hold` gives; None also where it is another's or not there, which is all the same to who tidies up."""
     try:
         return hold(path, wait=wait)

@@ -1,7 +1,7 @@
-"""What a forked process must not free: objects of libraries whose threads it has not, and would wait for forever.
+"""What becomes of an object in a process that was forked from the one which made it, with none of its threads.
 
-Servers that load an application and then fork workers (gunicorn --preload) leave such objects in each of them. Whoever
-owns one says itself what becomes of its use there.
+Servers that load an application and then fork workers (gunicorn --preload) leave such objects in each of them: some
+hold what another thread was about to free, and those of some libraries would wait forever for their own threads.
 """
 
 import contextlib
@@ -11,38 +11,47 @@ import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 _DESCRIPTORS = Path("/proc/self/fd")  # of Linux
-_kept: weakref.WeakKeyDictionary[object, Callable[[], None]] = weakref.WeakKeyDictionary()
+_in_children: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 
 
-def keep_after_forks(one: object, in_child: Callable[[], None] = lambda: None) -> None:
-    """See to it that no process forked from this one ever frees `one`, not even at its end.
+def after_forks(one: T, in_child: Callable[[T], None]) -> None:
+    """Call `in_child(one)` in each process that is forked from this one.
 
     Args:
-        in_child: called in each of them; it must not refer to `one`, which would never be freed here either.
+        in_child: must not itself refer to `one`, which would never be freed here either.
     """
     _register()
-    _kept[one] = in_child
+    _in_children[one] = in_child
 
 
-def close_files_below(folder: Path) -> None:
-    """Close what this process has open there, where the system tells: by its copies it shares its parent's locks."""
+def keep(one: object) -> None:
+    """See to it that this process never frees `one`, not even at its end."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
+
+
+def close_files_of(folder: Path) -> None:
+    """Close it, and what this process has open in it, where the system tells: by its copies it shares its parent's
+    locks, which would outlive a parent that is killed.
+    """
     if not _DESCRIPTORS.is_dir():
         return
     for descriptor in list(_DESCRIPTORS.iterdir()):
         with contextlib.suppress(OSError):  # that of this listing is closed by now
-            if folder in descriptor.readlink().parents:
+            opened = descriptor.readlink()
+            if folder in (opened, *opened.parents):
                 os.close(int(descriptor.name))
 
 
 @cache
 def _register() -> None:
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_keep)
+        os.register_at_fork(after_in_child=_tell)
 
 
-def _keep() -> None:
-    for one, in_child in _kept.items():
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
-        in_child()
+def _tell() -> None:
+    for one, in_child in _in_children.items():
+        in_child(one)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lowclip_runtime.cgroup import cgroup_folders, lines
+from lowclip_runtime.forks import after_forks
 
 # Of what can be had; the rest is for the towers and for others.
 _SHARE = 0.5
@@ -36,6 +37,11 @@ class MemoryBudget:
     def __init__(self, total_bytes: int | None = None) -> None:
         self._fixed = total_bytes is not None
         self.total_bytes = _budget() if total_bytes is None else total_bytes
+        self._begin()
+        after_forks(self, MemoryBudget._begin)
+
+    def _begin(self) -> None:
+        """With nothing reserved, as by threads that a forked process has not."""
         self._left = self.total_bytes
         self._changed = threading.Condition()
 

@@ -8,7 +8,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ProviderError, first_line
-from lowclip_runtime.forks import keep_after_forks
+from lowclip_runtime.forks import after_forks, keep
+from lowclip_runtime.lazy import lazy
 from lowclip_runtime.openvino_options import LEAST_ONNXRUNTIME, openvino_options
 from lowclip_runtime.providers import PROVIDERS, available_providers, check_provider
 from lowclip_runtime.streams import Streams
@@ -120,12 +120,12 @@ class TowerSession:
         with contextlib.suppress(Exception):
             self._together  # noqa: B018
 
-    @cached_property
+    @lazy
     def _together(self) -> ort.InferenceSession:
         """All threads in each run."""
         return self._open(self.threads)[1]
 
-    @cached_property
+    @lazy
     def _alone(self) -> ort.InferenceSession:
         """One thread in each run: on the CPU the one that calls, with OpenVINO one of its own."""
         return self._open(1)[1] if self.provider == "cpu" else self._open(self.threads, self.threads)[1]
@@ -136,14 +136,14 @@ class TowerSession:
         takes_streams = _is_at_least(*LEAST_ONNXRUNTIME) and not self._provider_options
         return self.provider == "cpu" or (self.provider == "openvino" and takes_streams)
 
-    @cached_property
+    @lazy
     def _streams(self) -> Streams:
         return Streams(self.threads, self._part_items if self.provider == "cpu" else None)
 
     def _open(self, threads: int, streams: int = 1) -> tuple[str, ort.InferenceSession]:
         options = session_options(threads, self._spin_us)
         opened = _open(self.path, self.provider, options, self._provider_options, streams)
-        keep_after_forks(opened[1])
+        after_forks(opened[1], keep)
         return opened
 
     def _open_again(self) -> None:

@@ -10,13 +10,12 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import qdrant_edge
 
-from lowclip_runtime.forks import close_files_below, keep_after_forks
+from lowclip_runtime.forks import after_forks, close_files_of, keep
 from lowclip_runtime.shard_errors import closed, engine_errors, forked, moved
 
 T = TypeVar("T")
@@ -43,7 +42,11 @@ class SharedEngine:
         self._engine: Any  # an EdgeShard, or None while it is opened anew
         with engine_errors(path):
             self._engine = load_engine(path)
-        keep_after_forks(self, partial(close_files_below, path.resolve()))
+        after_forks(self, SharedEngine._leave_to_parent)
+
+    def _leave_to_parent(self) -> None:
+        keep(self)
+        close_files_of(self._path.parent.resolve())
 
     @property
     def is_of_parent(self) -> bool:

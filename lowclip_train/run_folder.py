@@ -21,7 +21,7 @@ def held_by_this_run(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        descriptor = hold(folder)
+        held = hold(folder)
     except BlockingIOError as error:
         raise ConfigError(
             f"another run is at work in {folder}; wait until it ends, stop it, or name another folder"
@@ -29,7 +29,7 @@ def held_by_this_run(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        let_go(descriptor)
+        let_go(held)
 
 
 def share_cache(cache: Path, run: Path) -> None:

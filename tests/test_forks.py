@@ -4,17 +4,20 @@ import gc
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tiny_bundle import picture
 
+from lowclip_runtime import session
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.index import Index
@@ -166,6 +169,79 @@ def test_a_child_that_lives_on_holds_nothing_that_its_parent_closes(tmp_path: Pa
     finally:
         other.kill()
         other.join()
+
+
+def test_a_child_that_outlives_a_killed_parent_holds_nothing_of_it(tmp_path: Path, clip: LowClip) -> None:
+    program = f"""
+import os, time
+from lowclip_runtime import Index, LowClip
+
+index = Index.open({str(tmp_path / "i")!r}, LowClip.open({str(clip.path)!r}))
+child = os.fork()
+if not child:
+    time.sleep({_PATIENCE_S})
+    os._exit(0)
+print(child, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    with parent.stdout as told:
+        child = int(told.readline())
+    assert parent.wait() == -signal.SIGKILL
+    try:
+        Index.open(tmp_path / "i", clip).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_child_that_opens_an_index_of_its_own_keeps_it(tmp_path: Path, clip: LowClip) -> None:
+    """Also once it has closed its parent's, whose files' numbers its own have now."""
+    index = Index.open(tmp_path / "i", clip)
+
+    def work() -> None:
+        with Index.open(tmp_path / "own", clip):
+            index.close()
+            with pytest.raises(IndexFileError, match="is open in another process"):
+                Index.open(tmp_path / "own", clip)
+
+    in_child(work)
+    index.close()
+
+
+@pytest.mark.parametrize("under_way", ["a tower that is opened", "a photo that is decoded"])
+def test_a_child_waits_for_nothing_that_another_thread_of_its_parent_does(
+    under_way: str, clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = LowClip.open(clip.path, threads=2)
+    begun, forked = threading.Event(), threading.Event()
+    opened = session._open
+
+    def open_late(*arguments: Any) -> Any:
+        begun.set()
+        assert forked.wait(_PATIENCE_S)
+        return opened(*arguments)
+
+    def decode_late() -> None:
+        with clip._decode_budget.reserved(clip._decode_budget.total_bytes):
+            begun.set()
+            assert forked.wait(_PATIENCE_S)
+
+    def work() -> None:
+        monkeypatch.setattr(session, "_open", opened)
+        assert len(clip.embed_texts(["göy"])) == len(clip.embed_images([gallery / "a.png"])) == 1
+
+    is_tower = under_way == "a tower that is opened"
+    if is_tower:
+        monkeypatch.setattr(session, "_open", open_late)
+    with ThreadPoolExecutor() as threads:
+        late = threads.submit(lambda: clip.embed_texts(["it"]) if is_tower else decode_late())
+        try:
+            assert begun.wait(_PATIENCE_S)
+            in_child(work)
+        finally:
+            forked.set()
+        late.result()
 
 
 def test_an_index_that_is_dropped_is_let_go(tmp_path: Path, clip: LowClip) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lowclip_runtime.errors import InputError
-from lowclip_runtime.files import hold, let_go
+from lowclip_runtime.files import Held, hold, let_go
 
 _HEADER = b'{"lowclip_translation_cache": 1}\n'
 
@@ -82,7 +82,7 @@ class TranslationCache:
         self._write(written.encode())
         self._known.update({key: translation for key, _, translation in entries})
 
-    def _hold(self) -> int | None:
+    def _hold(self) -> Held | None:
         try:
             return hold(self._path)
         except BlockingIOError as error:
