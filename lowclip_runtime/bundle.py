@@ -140,6 +140,14 @@ def read_manifest(folder: str | Path) -> BundleManifest:
     return manifest
 
 
+def manifest_bytes(folder: Path) -> bytes:
+    """What `manifest.json` holds, by which a bundle is known to be the same; nothing where it is gone."""
+    try:
+        return (folder / MANIFEST_NAME).read_bytes()
+    except OSError:
+        return b""
+
+
 def check_hashes(folder: str | Path, manifest: BundleManifest) -> None:
     """Read every file and compare its SHA-256.
 

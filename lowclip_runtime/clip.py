@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lowclip_runtime.bundle import TOKENIZER_NAME, BundleManifest, read_manifest
+from lowclip_runtime.bundle import TOKENIZER_NAME, BundleManifest, manifest_bytes, read_manifest
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ImageError, InputError, TextError
 from lowclip_runtime.files import checked_path
 from lowclip_runtime.lazy import lazy
 from lowclip_runtime.memory import MemoryBudget
 from lowclip_runtime.providers import check_provider
+from lowclip_runtime.query_input import check_batch_size, check_images
 from lowclip_runtime.session import TowerSession
 from lowclip_runtime.shipped import shipped_bundle
 from lowclip_runtime.stream import batches, done_ahead
@@ -66,6 +67,7 @@ class LowClip:
     ) -> None:
         self.path = path
         self.manifest = manifest
+        self._written = manifest_bytes(path)
         self._provider = provider
         self._provider_options = provider_options
         self.threads = threads or available_cores()
@@ -135,7 +137,7 @@ class LowClip:
             InputError: one image instead of a list of them, or `batch_size` is less than 1.
             BundleError: the image tower does not run, or gives values that are not finite.
         """
-        _check_list(images, "embed_images")
+        check_images(images, "embed_images")
         rows = []
         for position, embedding in enumerate(self.embed_each(images, batch_size)):
             if isinstance(embedding, ImageError):
@@ -150,8 +152,8 @@ class LowClip:
 
         For folders of any size: decoding runs ahead in threads while the tower works, and memory stays flat.
         """
-        _check_list(images, "embed_each")
-        _check_batch_size(batch_size)
+        check_images(images, "embed_each")
+        check_batch_size(batch_size)
         begun = map(self._begun, images)
         decoded = done_ahead(self._ended, begun, threads=self.threads, ahead=batch_size)
         for batch in batches(decoded, batch_size):
@@ -208,7 +210,7 @@ class LowClip:
         if not isinstance(texts, Iterable):
             raise TextError(f"embed_texts wants a list of texts, not {type(texts).__name__}")
         if batch_size is not None:
-            _check_batch_size(batch_size)
+            check_batch_size(batch_size)
         texts = list(texts)
         if len(texts) == 1 and isinstance(texts[0], str) and len(texts[0]) <= _LONGEST_REMEMBERED:
             return self._remembered(texts[0]).copy()
@@ -234,7 +236,7 @@ class LowClip:
     @lazy
     def tokenizer(self) -> Tokenizer:
         """The bundle's tokenizer."""
-        return Tokenizer(self.path / TOKENIZER_NAME, self.manifest.text)
+        return Tokenizer(self._file(TOKENIZER_NAME), self.manifest.text)
 
     @lazy
     def image_session(self) -> TowerSession:
@@ -250,12 +252,18 @@ class LowClip:
         if tower not in self._towers:
             raise InputError(f"this LowClip was opened with towers={sorted(self._towers)}, without {tower!r}")
         return TowerSession(
-            self.path / file,
+            self._file(file),
             self._provider,
             provider_options=self._provider_options,
             threads=self.threads,
             part_items=PART_IMAGES if tower == "image" else None,
         )
+
+    def _file(self, name: str) -> Path:
+        """A file of the bundle, which a new export may have replaced since: its other tower gives other embeddings."""
+        if manifest_bytes(self.path) != self._written:
+            raise BundleError(f"{self.path} was replaced or deleted since it was opened; open it again")
+        return self.path / name
 
     def _embed_tokens(self, token_ids: Sequence[Sequence[int]]) -> Embeddings:
         """N rows of token ids → (N, D)."""
@@ -288,14 +296,3 @@ def _text_batches(by_length: list[int], lengths: list[int], batch_size: int | No
         batch.append(row)
     if batch:
         yield batch
-
-
-def _check_list(images: object, asked: str) -> None:
-    is_one = isinstance(images, str | bytes | os.PathLike) or hasattr(images, "read")
-    if is_one or not isinstance(images, Iterable):
-        raise InputError(f"{asked} wants a list of images; write [image], not one {type(images).__name__}")
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if not (isinstance(batch_size, int | np.integer) and batch_size >= 1):
-        raise InputError(f"batch_size must be 1 or more, not {batch_size!r}")

@@ -1,4 +1,7 @@
-"""What a search is asked with, checked."""
+"""What a search, or a model, is asked with, checked."""
+
+import os
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,3 +43,24 @@ def checked_embedding(embedding: ArrayLike, dims: int, bundle: str) -> NDArray[n
         raise InputError(f"{needed}{array[~np.isfinite(array)][0]} among them")
     norm = float(np.linalg.norm(array.astype(np.float64)))
     return array if norm == 0 or abs(norm - 1) < _ROUNDING else (array / norm).astype(np.float32)
+
+
+def check_images(images: object, asked: str) -> None:
+    """Refuse one image in place of a list of them; `asked` is who wants it.
+
+    Raises:
+        InputError: it is no list, nor anything else that gives one after another.
+    """
+    is_one = isinstance(images, str | bytes | os.PathLike) or hasattr(images, "read")
+    if is_one or not isinstance(images, Iterable):
+        raise InputError(f"{asked} wants a list of images; write [image], not one {type(images).__name__}")
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse a number of items in a batch that is none.
+
+    Raises:
+        InputError: `batch_size` is no whole number of 1 or more.
+    """
+    if not (isinstance(batch_size, int | np.integer) and batch_size >= 1):
+        raise InputError(f"batch_size must be 1 or more, not {batch_size!r}")

@@ -73,6 +73,7 @@ class TowerSession:
         check_provider(provider)
         if not self.path.is_file():
             raise BundleError(f"{path} is missing; copy or export the bundle again")
+        self._written = self._last_written()
         self.provider, self._process = provider, os.getpid()
         self._opening: Thread | None = None
         if provider != "cpu":
@@ -141,10 +142,21 @@ class TowerSession:
         return Streams(self.threads, self._part_items if self.provider == "cpu" else None)
 
     def _open(self, threads: int, streams: int = 1) -> tuple[str, ort.InferenceSession]:
+        if self._last_written() != self._written:
+            raise BundleError(
+                f"{self.path} was replaced or deleted since it was opened; open the bundle again"
+            )
         options = session_options(threads, self._spin_us)
         opened = _open(self.path, self.provider, options, self._provider_options, streams)
         after_forks(opened[1], keep)
         return opened
+
+    def _last_written(self) -> tuple[int, int] | None:
+        """What tells the file from another one in its place, None where it is gone."""
+        with contextlib.suppress(OSError):
+            about = self.path.stat()
+            return about.st_ino, about.st_mtime_ns
+        return None
 
     def _open_again(self) -> None:
         """After a fork, which has none of a session's threads."""

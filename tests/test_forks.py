@@ -177,11 +177,10 @@ import os, time
 from lowclip_runtime import Index, LowClip
 
 index = Index.open({str(tmp_path / "i")!r}, LowClip.open({str(clip.path)!r}))
-child = os.fork()
-if not child:
+if not os.fork():
+    print(os.getpid(), flush=True)
     time.sleep({_PATIENCE_S})
     os._exit(0)
-print(child, flush=True)
 os.kill(os.getpid(), 9)
 """
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)

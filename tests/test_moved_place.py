@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tiny_bundle import write_tiny_bundle
+from tiny_bundle import picture, write_tiny_bundle
 from tiny_index import add
 
 from lowclip_runtime.clip import LowClip
-from lowclip_runtime.errors import IndexFileError
+from lowclip_runtime.errors import BundleError, IndexFileError
 from lowclip_runtime.index import Index
 
 
@@ -87,3 +87,23 @@ def test_a_bundle_is_that_which_its_link_led_to(tmp_path: Path) -> None:
     link.unlink()
     link.symlink_to(new)
     assert (clip.embed_texts(["göy"]) == LowClip.open(old).embed_texts(["göy"])).all()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_bundle_that_is_replaced_is_no_longer_the_one_that_was_opened(
+    replaced: bool, tmp_path: Path
+) -> None:
+    """As by an export with --overwrite, before the other tower is loaded."""
+    bundle = write_tiny_bundle(tmp_path / "bundle")
+    clip = LowClip.open(bundle, threads=2)
+    clip.embed_texts(["göy"])
+    bundle.rename(tmp_path / "old")
+    if replaced:
+        write_tiny_bundle(bundle, variant=1)
+    for use in (
+        lambda: clip.embed_images([picture((0, 0, 255))]),
+        lambda: clip.embed_texts(["göy"] * 200),  # by a session of its own
+    ):
+        with pytest.raises(BundleError, match="was replaced or deleted since it was opened; open"):
+            use()
+    assert len(clip.embed_texts(["yaşıl"])) == 1  # which is loaded
