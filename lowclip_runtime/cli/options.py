@@ -91,8 +91,19 @@ def refuse_in_one_sentence(command: F) -> F:
             if error.errno == errno.EPIPE:  # `lowclip search … | head`: click ends quietly
                 raise
             raise click.ClickException(_sentence(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            if not (told := _lacking(error)):
+                raise
+            raise click.ClickException(f"{told}: end other programs, or allow more") from error
 
     return wrapped  # type: ignore[return-value]
+
+
+def _lacking(error: Exception) -> str:
+    """What the machine had too little of; nothing where it is our own mistake."""
+    if isinstance(error, MemoryError):
+        return "there is too little memory for it"
+    return "this process may start no more threads" if "start new thread" in str(error) else ""
 
 
 def _sentence(error: OSError) -> str:
