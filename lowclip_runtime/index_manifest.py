@@ -124,21 +124,25 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
 
     Raises:
         IndexFileError: `path` has no name, is there already and is not an empty folder, or another disk
-            is mounted there, or its disk is nearly full.
+            is mounted there, or its disk is nearly full or may not be written to.
     """
     if Path(path).name in ("", ".."):  # it is put in place by its name
         raise IndexFileError(f"{str(path)!r} names no folder of its own; name one, such as photos.index")
     if "\0" in str(path):
         raise IndexFileError(f"{str(path)!r} holds a NUL, which no folder's name can; name another one")
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is made
-    mend(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise IndexFileError(_not_an_index(path))
     try:
+        mend(path)
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise IndexFileError(_not_an_index(path))
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_free_space(path)
+        _make(path, manifest, lookup_keys)
     except OSError as error:
-        raise IndexFileError(f"{path} cannot be made: {os_reason(error)}; name another folder") from error
-    check_free_space(path)
+        raise IndexFileError(f"{path} cannot be made: {error.strerror}; name another folder") from error
+
+
+def _make(path: Path, manifest: IndexManifest, lookup_keys: tuple[str, ...]) -> None:
     with aside(path, ".tmp", folder=True) as new:
         Shard.create(new / SHARD_NAME, manifest.dims, lookup_keys, manifest.vectors)
         (new / MANIFEST_NAME).write_text(dumps(manifest), "utf-8")

@@ -1,5 +1,6 @@
 """What keeps an index from being used or a folder from being forgotten, and is no reason to delete anything."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -165,3 +166,17 @@ def test_a_link_in_the_place_that_a_gallery_was_moved_from_means_that_place(
         assert index.add_folder(moved).added == 2
         assert index.forget(gallery) == 2
         assert {hit.payload["gallery"] for hit in index.search("it")} == {str(moved)}
+
+
+def test_a_folder_that_may_not_be_written_to_gets_no_index(
+    tmp_path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another user, or on a disk that is read only; root, as whom tests may run, is refused nothing."""
+
+    def refused(path: Path, *_: object, **__: object) -> None:
+        if "lowclip-" in path.name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(IndexFileError, match=r"/i cannot be made: Permission denied; name another folder"):
+        Index.open(tmp_path / "i", tiny_clip)
