@@ -34,15 +34,16 @@ def keep(one: object) -> None:
 
 
 def close_files_of(folder: Path) -> None:
-    """Close it, and what this process has open in it, where the system tells: by its copies it shares its parent's
-    locks, which would outlive a parent that is killed.
+    """Close what this process has open below `folder`, and the folder that it lies in, where the system tells.
+
+    By its copies it shares its parent's locks, which would outlive a parent that is killed.
     """
     if not _DESCRIPTORS.is_dir():
         return
     for descriptor in list(_DESCRIPTORS.iterdir()):
         with contextlib.suppress(OSError):  # that of this listing is closed by now
             opened = descriptor.readlink()
-            if folder in (opened, *opened.parents):
+            if opened == folder.parent or folder in opened.parents:
                 os.close(int(descriptor.name))
 
 

@@ -46,7 +46,7 @@ class SharedEngine:
 
     def _leave_to_parent(self) -> None:
         keep(self)
-        close_files_of(self._path.parent.resolve())
+        close_files_of(self._path.resolve())
 
     @property
     def is_of_parent(self) -> bool:
