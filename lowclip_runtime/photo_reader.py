@@ -55,13 +55,15 @@ def read_photos(
                 if not facts and not _is_image(opened):  # gigabytes of HEIC need not be hashed each time
                     return ReadPhoto(file, reason=NO_IMAGE)
                 opened.seek(0)
-                content = _held(opened)
+                content, before = _held(opened), os.fstat(opened.fileno()).st_mtime_ns
                 sha256 = hashlib.file_digest(content, "sha256").hexdigest()
                 twins = twins_of(file, sha256)
                 if twins:
                     return ReadPhoto(file, sha256, facts, twins=tuple(twins))
                 content.seek(0)
                 pixels = clip.read_pixels(content)
+                if content is opened and os.fstat(opened.fileno()).st_mtime_ns != before:
+                    sha256 = f"{sha256}, then changed"  # these may be pixels of another content
         except OSError as error:
             return ReadPhoto(file, reason=os_reason(error))
         if isinstance(pixels, ImageError):
