@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowclip_runtime.clip import BATCH_SIZE, LowClip
+from lowclip_runtime.copies import Copies
 from lowclip_runtime.facts_journal import FactsJournal
 from lowclip_runtime.folder import (
     Changes,
@@ -59,7 +60,7 @@ class _Outcome:
         said: facts of the user.
         embedding: (D,), or None for the `reason`.
         is_unchanged: the index has this content at this place.
-        is_copy: another photo that stays has this content.
+        is_copy: it makes one more copy, see `copies.py`.
     """
 
     file: FoundFile
@@ -126,14 +127,14 @@ class _GalleryUpdate:
         self._dims = dims
         self._on_failed = on_failed
         self._changed = {file.path for file in plan.changed}
-        self._changed_ids = {self._id(path) for path in self._changed}
+        changed = {self._id(path) for path in self._changed}
         self._gone = {self._id(path) for path in plan.gone}
+        self._copies = Copies(self._gone, changed)
         # those of photos that are gone first: what a changed place showed may still be there
-        ids = [*sorted(self._gone), *sorted(self._changed_ids)]
+        ids = [*sorted(self._gone), *sorted(changed)]
         self._journal = FactsJournal(shard.path.parent, root)
         self._kept = KeptFacts(shard, ids, self._journal.left, self._with_content)
         self._moved: dict[str, str] = {}  # of the gone, those whose content was found elsewhere, and where
-        self._stays: set[str] = set()  # of the changed, those with their old content
         self._on_the_way: OrderedDict[str, Point] = OrderedDict()
 
     def store_new_and_changed(self, progress: Progress) -> None:
@@ -228,24 +229,15 @@ class _GalleryUpdate:
         ids = [point.id for point in photo.twins]
         is_known = bool(ids or self._contents.ids(photo.sha256, 1))
         said = self._kept.take(own, photo.file.path, photo.sha256, is_known=is_known, is_unchanged=own in ids)
-        if not photo.twins:
-            first = self._on_the_way[photo.sha256]
-            return _Outcome(
-                photo.file, photo.sha256, photo.facts, said, first.embedding, is_copy=first.id != own
-            )
-        embedding = photo.twins[0].embedding
+        first = photo.twins[0] if photo.twins else self._on_the_way[photo.sha256]
         if own in ids:
-            self._stays.add(own)
-            return _Outcome(photo.file, photo.sha256, photo.facts, said, embedding, is_unchanged=True)
-        is_copy = any(one in self._moved or self._is_there(one) for one in ids)
-        moved_from = next((one for one in ids if one in self._gone and one not in self._moved), None)
-        if moved_from is not None:
-            self._moved[moved_from] = own
-        return _Outcome(photo.file, photo.sha256, photo.facts, said, embedding, is_copy=is_copy)
-
-    def _is_there(self, one: str) -> bool:
-        """Whether a photo of the index keeps its place and content, as far as is known by now."""
-        return one in self._stays or not (one in self._gone or one in self._changed_ids)
+            is_copy = self._copies.keep(photo.sha256)
+        else:
+            is_copy = self._copies.is_copy(own, photo.sha256, ids or {first.id} - {own})
+            moved_from = next((one for one in ids if one in self._gone and one not in self._moved), None)
+            if moved_from is not None:
+                self._moved[moved_from] = own
+        return _Outcome(photo.file, photo.sha256, photo.facts, said, first.embedding, own in ids, is_copy)
 
     def _with_content(self, sha256: str) -> list[Mapping[str, Any]]:
         payloads = self._shard.retrieve(self._contents.ids(sha256, _TWINS)).values()
