@@ -126,18 +126,18 @@ def _drawn(pairs: Sequence[Pair], count: int, seed: int) -> list[int]:
 
 def _example(embedded: EmbeddedPairs, images_dir: Path, row: int) -> Example:
     pair, right = embedded.pairs[row], embedded.image_of_caption[row]
-    scores = embedded.images @ embedded.texts[row]  # (G,)
-    is_right = np.arange(len(scores)) == right
-    order = np.lexsort((is_right, -scores))[
-        :TOP
-    ]  # of equal scores the right one comes last, as in the metrics
+    # (G,), as the metrics have them
+    scores = embedded.images.astype(np.float64) @ embedded.texts[row].astype(np.float64)
+    right_rank = int(relevant_ranks(scores, [right])[0])
+    order = np.argsort(-scores, kind="stable")
+    order = np.insert(order[order != right], right_rank - 1, right)[:TOP]
     return Example(
         query=pair.caption,
         lang=pair.lang,
         gallery=len(scores),
         found=[(rank, float(scores[i]), images_dir / embedded.gallery[i]) for rank, i in enumerate(order, 1)],
         right=images_dir / pair.image,
-        right_rank=int(relevant_ranks(scores, [right])[0]),
+        right_rank=right_rank,
         right_score=float(scores[right]),
     )
 

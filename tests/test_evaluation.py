@@ -13,7 +13,7 @@ from tiny_bundle import COLOURS
 from lowclip_runtime.cli import main
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ConfigError, DatasetError, InputError
-from lowclip_runtime.evaluate import embed_pairs, evaluate
+from lowclip_runtime.evaluate import EmbeddedPairs, embed_pairs, evaluate
 from lowclip_runtime.evaluation import EvaluationRequest, by_lang, run_evaluation
 from lowclip_runtime.evaluation_sheet import RIGHT, WRONG_PLACE, draw_examples, examples, wrapped
 from lowclip_runtime.pairs import Pair, write_pairs
@@ -131,6 +131,21 @@ def test_an_example_tells_ranks_as_the_metrics_do(
     for one in shown:
         if one is not last:
             assert one.right_rank == 1 and one.found[0][2] == one.right
+
+
+def test_of_photos_that_tie_but_for_rounding_the_right_one_is_shown_last() -> None:
+    """Its rank counts those against it, and whichever photo stands at that rank is framed as the right one."""
+    close = 0.6 + np.arange(7) * 7e-8
+    images = np.stack([close, np.sqrt(1 - close**2)], axis=1).astype(np.float32)
+    embedded = EmbeddedPairs(
+        pairs=[Pair("6.png", "it")],
+        gallery=[f"{i}.png" for i in range(7)],
+        images=images,
+        texts=np.array([[1, 0]], np.float32),
+    )
+    (shown,) = examples(embedded, "photos")
+    assert shown.right_rank == 7
+    assert [path.name for _, _, path in shown.found] == ["5.png", "4.png", "3.png", "2.png", "1.png"]
 
 
 def count_of(image: Image.Image, colour: str) -> int:
