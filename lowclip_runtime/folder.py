@@ -34,20 +34,28 @@ class FoundFile:
 
 @dataclass(slots=True)
 class Listing:
-    """What a walk found, sorted by path; `problems` are `(path, reason)` of what it could not look at."""
+    """What a walk found, sorted by path; `problems` are `(path, reason)` of what it could not look at.
+
+    So are `lost`, links that lead nowhere: to folders of photos, on a disk that is away, or to something else.
+    """
 
     files: list[FoundFile] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    lost: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What an index must do to match the gallery; `gone` are paths, `unchanged` counts the rest."""
+    """What an index must do to match the gallery; `gone` are paths, `unchanged` counts the rest.
+
+    `problems` are those of the walk, and the lost links that led to photos of the index.
+    """
 
     new: list[FoundFile]
     changed: list[FoundFile]
     gone: list[str]
     unchanged: int
+    problems: list[tuple[str, str]]
 
 
 def gallery_root(folder: str | os.PathLike[str]) -> Path:
@@ -102,9 +110,12 @@ def changes(listing: Listing, known: Mapping[str, tuple[int, int]]) -> Changes:
         else:
             unchanged += 1
     present = {file.path for file in listing.files}
-    unreachable = {path for path, _ in listing.problems}
-    gone = [path for path in known if path not in present and not _lies_below(path, unreachable)]
-    return Changes(new, changed, sorted(gone), unchanged)
+    unreachable = {path for path, _ in (*listing.problems, *listing.lost)}
+    missing = {path: _holder(path, unreachable) for path in known if path not in present}
+    gone = [path for path, holder in missing.items() if not holder]
+    holders = set(missing.values())
+    away = [one for one in listing.lost if one[0] in holders]
+    return Changes(new, changed, sorted(gone), unchanged, sorted([*listing.problems, *away]))
 
 
 def refuse_without_photos(root: Path, listing: Listing, index: Path | None = None) -> None:
@@ -154,6 +165,8 @@ def _list_folder(
             (links if entry.is_symlink() else folders).append(path)
         elif Path(entry.name).suffix.lower() in PHOTO_SUFFIXES:
             _list_file(entry, path, listing)
+        elif entry.is_symlink():
+            _list_lost(entry, path, listing)
     return folders, links
 
 
@@ -169,6 +182,13 @@ def _list_file(entry: os.DirEntry[str], path: str, listing: Listing) -> None:
         listing.problems.append((path, "neither a file nor a folder"))
     else:
         listing.files.append(FoundFile(path, about.st_size, about.st_mtime_ns))
+
+
+def _list_lost(entry: os.DirEntry[str], path: str, listing: Listing) -> None:
+    try:
+        entry.stat()
+    except OSError as error:
+        listing.lost.append((path, os_reason(error)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -198,10 +218,8 @@ def is_utf8(text: str) -> bool:
     return True
 
 
-def _lies_below(path: str, folders: Set[str]) -> bool:
-    """Whether `path` or a folder that holds it is one of `folders`."""
-    while path:
-        if path in folders:
-            return True
+def _holder(path: str, folders: Set[str]) -> str:
+    """Which of `folders` is `path`, or a folder that holds it; empty if none is."""
+    while path and path not in folders:
         path = path.rpartition("/")[0]
-    return False
+    return path

@@ -97,8 +97,9 @@ def add_folder(
     listing = walk(root)
     refuse_without_photos(root, listing, shard.path.parent)
     known, contents = _known(shard, root)
-    update = _GalleryUpdate(clip, shard, root, changes(listing, known), contents, dims, on_failed)
-    for path, reason in listing.problems:
+    plan = changes(listing, known)
+    update = _GalleryUpdate(clip, shard, root, plan, contents, dims, on_failed)
+    for path, reason in plan.problems:
         update.leave_out(path, reason)
     update.store_new_and_changed(progress)
     update.remove_gone()

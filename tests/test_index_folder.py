@@ -117,6 +117,29 @@ def test_a_deleted_photo_is_removed_and_other_galleries_stay(
     assert describe_index(path)["galleries"] == {str(gallery.resolve()): 5, str(other.resolve()): 1}
 
 
+def test_photos_behind_a_link_to_a_folder_that_is_away_stay_and_are_told(
+    path: Path, tiny_clip: LowClip, gallery: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    picture((9, 99, 199)).save(disk / "o.png")
+    (gallery / "disk").symlink_to(disk)
+    (gallery / "nowhere").symlink_to("nothing")
+    with Index.open(path, tiny_clip) as index:
+        index.add_folder(gallery)
+        index.set_facts({str(gallery / "disk/o.png"): {"who": "Leyla"}})
+        disk.rename(tmp_path / "unplugged")
+        report = index.add_folder(gallery)
+        assert (counts(report), report.failed) == (
+            {"unchanged": 6}, (("disk", "no such file, or a link to nothing"),)
+        )  # fmt: skip
+        (tmp_path / "unplugged").rename(disk)
+        assert counts(index.add_folder(gallery)) == {"unchanged": 7}
+        assert len(index.search("göy", where={"who": "Leyla"})) == 1
+        (gallery / "disk").unlink()
+        assert counts(index.add_folder(gallery)) == {"removed": 1, "unchanged": 6}
+
+
 def test_a_folder_inside_a_gallery_is_not_stored_twice(path: Path, tiny_clip: LowClip, gallery: Path) -> None:
     (gallery / "inner").mkdir()
     (gallery / "göy.png").rename(gallery / "inner" / "göy.png")
