@@ -14,6 +14,7 @@ from lowclip_runtime.folder import is_utf8
 # A fact's name → the value, or one of the values, that a photo must have: as people write it, as a shard reads it
 Filter: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
 Where: TypeAlias = Mapping[str, Sequence[str]]
+_ONE = (str, bytes, bytearray, memoryview)  # sequences, of characters or numbers, that are meant as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ def checked_where(where: Filter | None) -> Where | None:
         raise InputError(f"a filter must be a mapping of a fact's name to its value, not {where!r}")
     checked = {}
     for name, value in where.items():
-        values = list(value) if isinstance(value, Sequence | Set) and not isinstance(value, str) else [value]
+        is_list = isinstance(value, Sequence | Set) and not isinstance(value, _ONE)
+        values: list[Any] = list(value) if is_list else [value]  # type: ignore[arg-type]
         if not is_fact_name(name) or not all(map(_is_fact_value, values)):
             raise InputError(
                 f"a filter must be a fact's name with a text, a whole number or a list of these, "
