@@ -137,8 +137,11 @@ def is_hidden(path: str) -> bool:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """The path as text that can be written anywhere: bytes that are not UTF-8 as `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """The path as text that can be written anywhere: bytes that are not UTF-8 as `\\xff`.
+
+    Not by the system's own encoding, which may lack letters.
+    """
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _list_folder(
