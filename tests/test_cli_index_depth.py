@@ -149,6 +149,40 @@ def test_json_is_json_where_the_output_lacks_letters(
     assert len(json.loads(alike[0])) == 4
 
 
+def test_a_sheet_has_all_letters_where_the_system_has_ascii_alone(
+    options: tuple[object, ...], tmp_path: Path
+) -> None:
+    """As of standard input, which is UTF-8 whatever the locale."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lowclip_runtime", "search", "-", "--sheet", tmp_path / "s.png", *map(str, options)],
+        capture_output=True,
+        input="qırmızı".encode(),
+        env={
+            **os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)
+        },
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "s.png").is_file()
+
+
+def test_a_folder_that_is_deleted_is_told_by_who_is_in_it(
+    options: tuple[object, ...], tmp_path: Path
+) -> None:
+    """A relative name means nothing there, and the system names no file."""
+    there = f"import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir({str(tmp_path / 'gone')!r})"
+    run = f"{there}; from lowclip_runtime.cli import main; main()"
+    arguments = ["index", "--remove", "a.jpg", *map(str, options)]
+    done = subprocess.run(
+        [sys.executable, "-c", run, *arguments],
+        capture_output=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "Error: the folder that this was called in is gone; call it from another one\n"
+
+
 def said_in(encoding: str, *arguments: object) -> str:
     """What a process whose output has that encoding prints."""
     done = subprocess.run(

@@ -109,6 +109,8 @@ def _lacking(error: Exception) -> str:
 def _sentence(error: OSError) -> str:
     if error.errno is None or error.strerror is None:  # raised with a sentence alone
         return str(error)
+    if error.errno == errno.ENOENT and error.filename is None:  # a relative name asks where one is
+        return "the folder that this was called in is gone; call it from another one"
     told = f"{error.filename or 'reading or writing'}: {error.strerror}"
     if error.errno in _NO_ROOM:
         return f"{told}; free some space or write to another disk, then run it again"
