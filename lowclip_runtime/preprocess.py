@@ -95,6 +95,8 @@ def decode(
             _check_pixels(image.size, max_pixels)
             return _to_upright_rgb(image, _loaded(image))
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            if opened.format == "EPS":  # which Pillow hands to Ghostscript, another program
+                raise ImageError(NO_IMAGE)
             full_size = opened.size
             _check_pixels(full_size, max_pixels)
             scaled = spec.decode_scale and opened.format in _JPEG_FORMATS

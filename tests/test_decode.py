@@ -48,6 +48,16 @@ def test_png_of_every_mode(image: Image.Image, expected: tuple[int, ...]) -> Non
     np.testing.assert_allclose(colour(decoded), expected, atol=1)
 
 
+def test_no_other_program_is_run_for_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands PostScript, whatever its file is called, to Ghostscript where that is installed."""
+    run: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *arguments: run.append(arguments))
+    (tmp_path / "photo.jpg").write_bytes(encoded(Image.new("RGB", (30, 20), RED), "EPS"))
+    with pytest.raises(ImageError, match="not an image in a format that can be read"):
+        decode(tmp_path / "photo.jpg", SQUASH)
+    assert run == []
+
+
 def test_transparent_entry_of_a_palette_is_white() -> None:
     image = Image.new("P", (20, 10), 0)
     image.putpalette([*RED, *BLUE])
