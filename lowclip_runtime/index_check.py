@@ -8,7 +8,7 @@ import numpy as np
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, IndexFileError
 from lowclip_runtime.files import bytes_on_disk, sha256_of
-from lowclip_runtime.index_manifest import SHARD_NAME, check_same_bundle, read_index_manifest
+from lowclip_runtime.index_manifest import SHARD_NAME, check_same_bundle, index_folder, read_index_manifest
 from lowclip_runtime.photo_record import PhotoRecord, record_id
 from lowclip_runtime.points import Point
 from lowclip_runtime.schema import to_dict
@@ -30,7 +30,7 @@ def describe_index(path: str | Path) -> dict[str, Any]:
     Raises:
         IndexFileError: not an index, damaged, or open in another process.
     """
-    path = Path(path)
+    path = index_folder(path)
     manifest = read_index_manifest(path)
     galleries: dict[str, int] = {}
     shard = Shard.open(path / SHARD_NAME, manifest.vectors)
@@ -64,7 +64,7 @@ def verify_index(path: str | Path, clip: LowClip | None = None) -> dict[str, Any
     Raises:
         IndexFileError: not an index, damaged, open in another process, or made with another bundle.
     """
-    path = Path(path)
+    path = index_folder(path)
     manifest = read_index_manifest(path)
     if clip is not None:
         check_same_bundle(path, manifest, clip.bundle_id, clip.name)

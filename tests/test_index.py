@@ -129,6 +129,9 @@ def test_a_server_is_no_folder(tmp_path: Path, tiny_clip: LowClip, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(IndexFileError, match="only folders can be indexes yet"):
         Index.open("milvus://host:19530/photos", tiny_clip)
+    for look in (describe_index, verify_index):
+        with pytest.raises(IndexFileError, match="milvus://host:19530/photos is a server's address"):
+            look("milvus://host:19530/photos")
     assert not any(tmp_path.iterdir())
 
 
