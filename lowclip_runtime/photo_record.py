@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import numpy as np
+
 from lowclip_runtime.errors import IndexFileError, InputError
 from lowclip_runtime.folder import is_utf8
 from lowclip_runtime.photo_facts import OF_THE_FILE
@@ -88,7 +90,7 @@ def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:
                 f"uses {taken}"
             )
         texts = value if isinstance(value, list) else [value]
-        is_number = isinstance(value, int) and abs(value) < _TOO_LARGE
+        is_number = isinstance(value, int | np.integer) and abs(int(value)) < _TOO_LARGE
         if not (is_number or all(isinstance(one, str) and is_utf8(one) for one in texts)):
             raise InputError(
                 f"{of}: the value of {name!r} must be text, a whole number of up to 18 digits, true, false or a list "
@@ -102,7 +104,7 @@ def _kept(value: Any) -> Any:
         return str(value).lower()
     if isinstance(value, list):
         return [composed(one) for one in value]
-    return composed(value) if isinstance(value, str) else value
+    return composed(value) if isinstance(value, str) else int(value)
 
 
 def record_id(absolute_path: str) -> str:

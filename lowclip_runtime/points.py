@@ -77,4 +77,4 @@ def is_fact_name(name: object) -> bool:
 
 
 def _is_fact_value(value: object) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and is_utf8(value))
+    return isinstance(value, int | np.integer) or (isinstance(value, str) and is_utf8(value))

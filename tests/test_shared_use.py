@@ -191,6 +191,9 @@ def test_a_filter_takes_what_a_fact_takes(tmp_path: Path, tiny_clip: LowClip, ga
         for where in ({"who": Person.LEYLA}, {"who": "Leyla"}, {"stars": range(3)}, {"stars": {2}}):
             assert len(index.search("it", where=where)) == 1
         assert index.search("it", where={"stars": range(2)}) == []
+        index.set_facts({str(gallery / "a.png"): {"year": np.int16(2024)}})
+        for year in (2024, np.int64(2024), [np.uint16(2024)]):
+            assert len(index.search("it", where={"year": year})) == 1
 
 
 def test_scores_of_an_embedding_of_any_length_are_cosines(
