@@ -40,6 +40,7 @@ from lowclip_runtime.photo_record import LOOKUP_KEYS
 from lowclip_runtime.points import Filter, checked_where
 from lowclip_runtime.query_input import check_k, checked_embedding
 from lowclip_runtime.shard import Shard, Vectors, check_vectors
+from lowclip_runtime.shard_errors import engine_errors
 from lowclip_runtime.truncation import check_dims, truncated
 
 if TYPE_CHECKING:
@@ -92,15 +93,16 @@ class Index:
         Raises:
             InputError: no such `vectors`, or `dims` out of range.
             IndexFileError: not an index, damaged, open in another process, made with another bundle, or
-                with another choice of `vectors` or `dims`.
+                with another choice of `vectors` or `dims`, or it cannot be read or made there.
         """
         path = index_folder(path)
         check_vectors(vectors)
         check_dims(dims, clip.dims)
-        if create and not is_index(path):
-            new = new_manifest(clip.bundle_id, clip.name, vectors or "float32", int(dims or clip.dims))
-            create_index(path, new, LOOKUP_KEYS)
-        manifest = read_index_manifest(path)
+        with engine_errors(path / SHARD_NAME):
+            if create and not is_index(path):
+                new = new_manifest(clip.bundle_id, clip.name, vectors or "float32", int(dims or clip.dims))
+                create_index(path, new, LOOKUP_KEYS)
+            manifest = read_index_manifest(path)
         check_same_bundle(path, manifest, clip.bundle_id, clip.name)
         check_same_choice(path, manifest, vectors, dims)
         path = Path(os.path.realpath(path))  # stays, wherever this process, or a link, goes from here on

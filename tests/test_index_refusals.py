@@ -81,6 +81,22 @@ def test_an_index_that_is_gone_is_not_damaged(tmp_path: Path, indexed: Path) -> 
         raise Exception(said)
 
 
+def test_what_the_system_refuses_to_make_or_open_is_an_error_of_the_index(
+    tmp_path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("x" * 250, "x" * 300):  # too long with what is written aside, and by itself
+        with pytest.raises(IndexFileError, match=r"x cannot be read or written \(File name too long\)"):
+            Index.open(tmp_path / name, tiny_clip)
+
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "a folder")
+
+    monkeypatch.setattr(Path, "mkdir", closed)
+    for path in (tmp_path / "i", tmp_path / "deep/i"):
+        with pytest.raises(IndexFileError, match=r"i cannot be .*Permission denied"):
+            Index.open(path, tiny_clip)
+
+
 def test_an_empty_name_is_not_the_folder_one_is_in(
     indexed: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
