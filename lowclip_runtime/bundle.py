@@ -120,9 +120,18 @@ def read_manifest(folder: str | Path) -> BundleManifest:
     """Read and check `folder/manifest.json`; the files it lists must exist with the size it says.
 
     Raises:
-        BundleError: not a bundle, an incomplete one, or one from a newer version.
+        BundleError: not a bundle, an incomplete one, one from a newer version, or one that may not be read.
     """
-    folder = Path(folder)
+    try:
+        return _read(Path(folder))
+    except OSError as error:
+        reason = error.strerror or error
+        raise BundleError(
+            f"{folder} cannot be read ({reason}); change its permissions, or name another bundle"
+        ) from error
+
+
+def _read(folder: Path) -> BundleManifest:
     path = folder / MANIFEST_NAME
     data = _parse(path)
     version = data.get("schema_version")

@@ -206,3 +206,8 @@ def test_a_number_or_letter_that_cannot_be_is_refused(
     path.write_text(json.dumps(manifest), "utf-8")
     with pytest.raises(BundleError, match=problem):
         read_manifest(bundle)
+
+
+def test_a_folder_that_the_system_does_not_open_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"x cannot be read \(File name too long\)"):
+        read_manifest(tmp_path / ("x" * 300))
