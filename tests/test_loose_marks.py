@@ -26,6 +26,21 @@ SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True, restore_diacriti
         ("iiit", "it"),
         ("loooking", "looking"),  # loking is no word
         ("nbvvvcxz", "nbvcxz"),
+        ('"it"', "it"),
+        ("“qırmızı maşın” (yolda)", "qırmızı maşın yolda"),
+        ("«it».", "it"),
+        ("‘it’", "it"),
+        ("it,pişik;qız", "it pişik qız"),
+        ("it+pişik ,qız", "it pişik qız"),
+        ("it & pişik | qız", "it & pişik | qız"),
+        ("Bakı'da it", "bakı'da it"),
+        ("dogs' toys", "dogs toys"),
+        ("Pişik.", "pişik"),
+        ("uçan quş?", "uçan quş"),
+        ("it qaçır…", "it qaçır"),
+        ("pişik :", "pişik"),
+        ("it suda üzür.", "it suda üzür."),
+        ("1,5 kq. alma, armud", "1,5 kq. alma, armud"),
     ],
 )
 def test_words_are_read_without_what_touches_them_and_is_drawn_out(typed: str, meant: str) -> None:
@@ -50,6 +65,14 @@ def test_words_are_read_without_what_touches_them_and_is_drawn_out(typed: str, m
         "🐶🐶🐶",
         "www",
         "it!!!",
+        '""',
+        "()",
+        "...",
+        "m.ö. 5-ci əsr",
+        "12:30",
+        "c++",
+        "jack-o'-lantern",
+        "dəniz.jpg",
     ],
 )
 def test_other_marks_and_two_letters_alike_stay(text: str) -> None:
@@ -62,4 +85,4 @@ def test_roman_numerals_stay(text: str) -> None:
 
 
 def test_other_models_read_them_as_they_are() -> None:
-    assert normalize_text("#it_🐶it gözəəəl", TextSpec(lowercase="azerbaijani")) == "#it_🐶it gözəəəl"
+    assert normalize_text('#it_🐶it "gözəəəl".', TextSpec(lowercase="azerbaijani")) == '#it_🐶it "gözəəəl".'
