@@ -34,7 +34,9 @@ def read_spelled_letters(text: str) -> str:
 def _meant(word: str) -> str | None:
     """The word of the list that `word` spells, some of whose diacritics may be missing; None where there is none."""
     single = _SPELLED.sub(lambda match: _SPELLINGS[match[0]], word)
-    line = azerbaijani(without_diacritics(single)) if single != word and len(single) > 1 else None
+    if single == word or len(single) < 2 or (len(word) < 3 and "w" in word):  # wi is no şi
+        return None
+    line = azerbaijani(without_diacritics(single))
     if line and (single == line.meant or single in line.others):
         return single
     return line.meant if line and lacks_letters_of(line.meant, single) else None

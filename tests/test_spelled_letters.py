@@ -23,6 +23,8 @@ SPELLED = (("ş", "sh"), ("ç", "ch"), ("ğ", "gh"), ("ə", "e"), ("ı", "i"), (
         ("chay", "çay"),
         ("4ay qa4ir", "çay qaçır"),
         ("dagh", "dağ"),
+        ("ish", "iş"),
+        ("äl", "əl"),
         ("khalcha", "xalça"),
         ("dänizdä üzän it", "dənizdə üzən it"),
         ("sheher", "şəhər"),  # what else is lacking comes back, too
@@ -43,6 +45,7 @@ def test_letters_spelled_by_others_are_read_as_themselves(typed: str, meant: str
         "mädchen im garten", "tyttö järvellä", "washington",  # not Azerbaijani when read so
         "4 it", "14it", "qırmızı 4", "4k", "ps4", "5-4ay",  # a number
         "kh", "sh", "w",  # a letter is no word
+        "wi-fi", "5 kw", "wc",
         "ishal",  # is-hal: a word as it is typed
     ],
 )  # fmt: skip
