@@ -55,7 +55,7 @@ def test_what_a_foreign_keyboard_leaves_out_comes_back(typed: str, meant: str) -
     "text",
     [
         "a man is sitting on a red bed",  # bed, is and on are Azerbaijani, too: bəd, iş, ön
-        "cat", "the sun", "red car", "it", "at", "qar", "top", "", "12:30", "кот", "straße",
+        "plus", "cat", "the sun", "red car", "it", "at", "qar", "top", "", "12:30", "кот", "straße",
     ],
 )  # fmt: skip
 def test_what_needs_nothing_stays(text: str) -> None:
@@ -90,6 +90,13 @@ def test_what_some_words_lack_comes_back_where_others_have_it(typed: str, meant:
         "şaç",  # saç has no ş: nothing is taken away
         "bir kişi və nbvcxz",
         "girl in gəncə",  # ın is a word, but more words are English
+        "sis içində meşə",  # fog, not şiş
+        "səhərin günəşi",  # of the morning, not şəhərin
+        "göl donur",
+        "dəniz duzu",
+        "mars planeti",
+        "səhrada sərab",
+        "paltar asıb",
     ],
 )
 def test_words_that_lack_nothing_stay_beside_others(text: str) -> None:
@@ -104,7 +111,7 @@ def test_a_word_that_may_be_meant_as_typed_follows_where_its_letters_are_lacking
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("сис", "sis"), ("јас", "yas"), ("Ат сис", "at sis"), ("sis", "şiş")]
+    ("typed", "meant"), [("сис", "sis"), ("јас", "yas"), ("Ат сис", "at sis"), ("qis", "qış"), ("гис", "qis")]
 )
 def test_what_was_typed_in_cyrillic_has_all_its_letters(typed: str, meant: str) -> None:
     assert normalize_text(typed, SHIPPED) == meant
@@ -132,6 +139,4 @@ def test_captions_that_the_lists_were_not_made_from() -> None:
     assert len(capitals) > 0.97 * len(captions["az"])  # 0.978 seen; 0.07 without it
     changed = {lang: [t for t in texts if restore_diacritics(t) != t] for lang, texts in captions.items()}
     assert not changed["en"]
-    assert (
-        len(changed["az"]) <= 2
-    )  # beli, a word of no text that is like bəli, and the English hell, like həll
+    assert len(changed["az"]) <= 1  # the English hell, which is like həll

@@ -35,6 +35,7 @@ def test_the_likeliest_word_is_chosen() -> None:
     counts = Counter({"üzən": 3, "uzən": 1, "it": 5, "qar": 2, "on": 4, "ön": 9})
     noisy = ["uzen", "kərə", "kere", "kəre", "toplarinin", "facebook", "ab-ı", "qâr", "həəə"]
     assert sorted(lines(counts, noisy)) == sorted(["üzən uzən", "it", "qar", "ön?", "kərə? kəre"])
+    assert lines(Counter({"şiş": 2, "şəhərə": 3}), ["səhərə"], {"sis", "səhərə"}) == ["şiş?", "şəhərə səhərə"]
 
 
 def test_a_line_tells_what_else_may_be_meant() -> None:
