@@ -32,7 +32,8 @@ _DIACRITICS_DIFFERENCE = (
     "(ushaq), or in capitals without dots (DƏNIZ), is not read as if typed with them."
 )
 _MARKS_DIFFERENCE = (
-    "Marks and emoji that touch words (#it, it_qaçır) and drawn out letters (gözəəəl) are not taken off."
+    "Marks and emoji that touch words (#it, it_qaçır), full stops behind names, drawn out letters (gözəəəl) and words "
+    "for photos (pişik şəkilləri) are not taken off."
 )
 _SCRIPTS_DIFFERENCE = (
     "A word of both Latin and Cyrillic letters is not read in one of them, and ь and ъ stay."

@@ -21,6 +21,7 @@ from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
 from lowclip_runtime.errors import ConfigError, TextError, first_line
 from lowclip_runtime.loose_marks import without_drawn_out_letters, without_loose_marks
 from lowclip_runtime.missing_diacritics import restore_diacritics
+from lowclip_runtime.photo_words import without_photo_words
 from lowclip_runtime.scripts import in_one_script
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.spelled_letters import read_spelled_letters
@@ -95,9 +96,9 @@ def _as_meant(text: str, spec: TextSpec) -> str:
     if not spec.restore_diacritics:
         return latin
     plain = without_drawn_out_letters(latin)
-    if latin != text:  # Cyrillic has every letter: what lacks none is meant so
-        return plain
-    return restore_diacritics(read_spelled_letters(plain))
+    if latin == text:  # Cyrillic has every letter: what lacks none is meant so
+        plain = restore_diacritics(read_spelled_letters(plain))
+    return without_photo_words(plain)
 
 
 def lower_azerbaijani(text: str) -> str:

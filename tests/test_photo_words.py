@@ -1,0 +1,45 @@
+"""Words that say that photos are wanted: which go, and which belong to what is asked for."""
+
+import pytest
+
+from lowclip_runtime.photo_words import without_photo_words
+from lowclip_runtime.spec import TextSpec
+from lowclip_runtime.text import normalize_text
+
+SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True, restore_diacritics=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("pişik şəkilləri", "pişik"),
+        ("Pişik Şəkilləri.", "pişik"),
+        ("pisik sekilleri", "pişik"),
+        ("ПИШИК ШӘКИЛЛӘРИ", "pişik"),
+        ("uçan quşun fotoları!", "uçan quşun"),
+        ("it olan şəkillər", "it"),
+        ("it olan fotoşəkilləri", "it"),
+        ("it fotoları şəkilləri", "it"),
+    ],
+)
+def test_that_photos_are_wanted_is_no_part_of_what_of(typed: str, meant: str) -> None:
+    assert normalize_text(typed, SHIPPED) == meant
+    assert normalize_text(meant, SHIPPED) == meant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "şəkilləri",
+        "ekran şəkli",  # a screenshot
+        "köhnə şəkillər",  # old ones
+        "divarda şəkilləri olan otaq",
+        "uşaq şəkilləri çəkən qadın",
+    ],
+)
+def test_photos_that_are_what_is_asked_for_stay(text: str) -> None:
+    assert without_photo_words(text) == text
+
+
+def test_other_models_read_them_as_they_are() -> None:
+    assert normalize_text("it şəkilləri", TextSpec(lowercase="azerbaijani")) == "it şəkilləri"
