@@ -33,7 +33,7 @@ _DIACRITICS_DIFFERENCE = (
 )
 _MARKS_DIFFERENCE = (
     "Marks and emoji that touch words (#it, it_qaçır), full stops behind names, drawn out letters (gözəəəl) and words "
-    "for photos (pişik şəkilləri) are not taken off."
+    "for photos (pişik şəkilləri) are not taken off, and emoji that stand alone are not read by their names."
 )
 _SCRIPTS_DIFFERENCE = (
     "A word of both Latin and Cyrillic letters is not read in one of them, and ь and ъ stay."

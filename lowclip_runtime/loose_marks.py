@@ -12,14 +12,14 @@ from lowclip_runtime.diacritics import without_diacritics
 from lowclip_runtime.word_list import azerbaijani, is_english
 
 _LETTER = r"[^\W\d_]"
-_PICTURES = "\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
+PICTURES = "\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
 _LOOSE = re.compile(
     rf"""["()\[\]{{}}]|(?<![\w-])'|'(?![\w-])"""  # an apostrophe has a letter, digit or hyphen on both sides
     rf"|#+(?={_LETTER})|(?<={_LETTER})[_/]+(?={_LETTER})|(?<!\d)[+&|\\,;:]+(?={_LETTER})"
 )
 _AFTER_A_NAME = re.compile(r"(?<=\w)\s*[.,:;?]+\s*$")
 _WORDS_OF_A_SENTENCE = 3
-_TOUCHING = re.compile(f"(?<={_LETTER})(?=[{_PICTURES}])|(?<=[{_PICTURES}])(?={_LETTER})")
+_TOUCHING = re.compile(f"(?<={_LETTER})(?=[{PICTURES}])|(?<=[{PICTURES}])(?={_LETTER})")
 _WORD = re.compile(f"{_LETTER}+")
 _DRAWN_OUT = re.compile(r"([a-zəğışçöü])\1\1+")
 _ROMAN = re.compile("m*(cm|cd|d?c*)(xc|xl|l?x*)(ix|iv|v?i*)")

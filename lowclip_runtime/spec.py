@@ -61,7 +61,7 @@ class TextSpec:
         lowercase: `azerbaijani` lowers with İ → i and I → ı where the text is Azerbaijani; `none` keeps case.
         from_cyrillic: write Cyrillic letters as Azerbaijani Latin ones, for models that know no Cyrillic.
         restore_diacritics: write what people type as it is meant: Azerbaijani that lacks diacritics or spells letters
-            by others, words of two scripts, letters drawn out, marks that touch words. See `normalize_text`.
+            by others, words of two scripts, letters drawn out, marks that touch words, emoji. See `normalize_text`.
         pad_token_id: the id that fills a row up to the longest of its batch.
     """
 

@@ -18,6 +18,7 @@ from tokenizers.models import Unigram
 
 from lowclip_runtime.capitals import dotted_capitals
 from lowclip_runtime.diacritics import AZERBAIJANI_LETTERS
+from lowclip_runtime.emoji_names import named_emoji
 from lowclip_runtime.errors import ConfigError, TextError, first_line
 from lowclip_runtime.loose_marks import without_drawn_out_letters, without_loose_marks
 from lowclip_runtime.missing_diacritics import restore_diacritics
@@ -63,8 +64,8 @@ def normalize_text(text: str, spec: TextSpec) -> str:
     `str.lower` alone turns İ into two code points and I into i, both wrong in Azerbaijani; so `azerbaijani`
     lowers İ → i, also where others have made those two of it, and I → ı where the text holds a letter that
     English does not have. `from_cyrillic` writes Cyrillic letters as the Latin ones of today's alphabet, and
-    `restore_diacritics` qirmizi as qırmızı, ushaq as uşaq, DƏNIZ as DƏNİZ and #gözəəəl as gözəl, and with
-    `from_cyrillic` words of both scripts in one.
+    `restore_diacritics` qirmizi as qırmızı, ushaq as uşaq, DƏNIZ as DƏNİZ, #gözəəəl as gözəl, "it". and it şəkilləri
+    as it and 🐶 as dog face, and with `from_cyrillic` words of both scripts in one.
 
     Raises:
         TextError: `text` is not a string, not valid Unicode, or empty once white space is removed.
@@ -98,7 +99,7 @@ def _as_meant(text: str, spec: TextSpec) -> str:
     plain = without_drawn_out_letters(latin)
     if latin == text:  # Cyrillic has every letter: what lacks none is meant so
         plain = restore_diacritics(read_spelled_letters(plain))
-    return without_photo_words(plain)
+    return named_emoji(without_photo_words(plain))
 
 
 def lower_azerbaijani(text: str) -> str:
