@@ -17,7 +17,7 @@ from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.evaluate import Embedder, Embeddings, OnProgress, counted, existing_images
 from lowclip_runtime.folder import walk
 from lowclip_runtime.metrics import query_results, relevant_ranks
-from lowclip_runtime.pairs import Pair
+from lowclip_runtime.pairs import Pair, is_blank
 from lowclip_runtime.points import composed
 from lowclip_runtime.tab_separated import numbered_rows
 
@@ -146,7 +146,7 @@ def read_labels(path: str | Path, lang: str | None) -> dict[str, str]:
             continue
         named = dict(zip(header, row, strict=False))
         name, label = named.get("class", ""), named.get(column, "").strip()
-        if not name or not label:
+        if not name or is_blank(label):
             raise DatasetError(f"{path}, line {line}: class and {column} must not be empty")
         if name in labels:
             raise DatasetError(

@@ -159,6 +159,7 @@ def test_a_photo_that_cannot_be_looked_at_is_named(folders: Path) -> None:
             "line 1: the header must name class and label or az, not .*, and each once",
         ),
         (b"class\taz\nant\n", "line 2: class and az must not be empty"),
+        ("class\taz\nant\t\u200b\n".encode(), "line 2: class and az must not be empty"),  # nothing to be seen
         (b"class\taz\nant\t\xff\n", "tab-separated UTF-8"),
         (b"", "line 1: the header must name class"),
         (b"class\taz\nant\tant\nsea\tsea\nant\tants\n", r"line 4: the class ant has a label already"),
