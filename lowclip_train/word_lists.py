@@ -4,7 +4,7 @@
 
 DATA holds what its README describes; OUT gets `azerbaijani.words` and `english.words`, which go to
 `lowclip_runtime/words`. Texts of the val and test splits are left out. Words of the texts count as often as they occur,
-those of the word list, which is noisy, a hundredth: they decide only where the texts say nothing.
+those of the word list, which is noisy, a hundredth: they decide only where no text, English or not, says anything.
 """
 
 import csv
@@ -51,7 +51,10 @@ def main(data: Path, out: Path) -> None:
     """Write the two word lists into OUT."""
     counts = {lang: _counts(texts(data, lang)) for lang in ("az", "en")}
     noisy = gzip.decompress((data / "text/tesseract_aze_wordlist.txt.gz").read_bytes()).decode("utf-8")
-    azerbaijani = lines(counts["az"], map(lower_azerbaijani, noisy.split()), set(_ALSO_MEANT.split()))
+    lowered = map(lower_azerbaijani, noisy.split())
+    # bıkə is what somebody made of bike
+    likely = (word for word in lowered if without_diacritics(word) not in counts["en"])
+    azerbaijani = lines(counts["az"], likely, set(_ALSO_MEANT.split()))
     out.mkdir(parents=True, exist_ok=True)
     for name, words in (("azerbaijani", azerbaijani), ("english", counts["en"])):
         with whole_file(out / f"{name}.words") as aside:
