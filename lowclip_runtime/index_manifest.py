@@ -139,7 +139,9 @@ def create_index(path: str | Path, manifest: IndexManifest, lookup_keys: tuple[s
         check_free_space(path)
         _make(path, manifest, lookup_keys)
     except OSError as error:
-        raise IndexFileError(f"{path} cannot be made: {error.strerror or error}; name another folder") from error
+        raise IndexFileError(
+            f"{path} cannot be made: {error.strerror or error}; name another folder"
+        ) from error
 
 
 def _make(path: Path, manifest: IndexManifest, lookup_keys: tuple[str, ...]) -> None:

@@ -85,7 +85,7 @@ def test_what_the_system_refuses_to_make_or_open_is_an_error_of_the_index(
     tmp_path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("x" * 250, "x" * 300):  # too long with what is written aside, and by itself
-        with pytest.raises(IndexFileError, match=r"x cannot be read or written \(File name too long\)"):
+        with pytest.raises(IndexFileError, match=r"x cannot be .*File name too long"):
             Index.open(tmp_path / name, tiny_clip)
 
     def closed(*_: object, **__: object) -> None:
