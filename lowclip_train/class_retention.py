@@ -15,6 +15,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from lowclip_runtime.errors import ConfigError
+
 
 class ClassRetention:
     """Compares what the classifier says of features now with what it said of the starting encoder's.
@@ -23,11 +25,20 @@ class ClassRetention:
         tail: the part of the encoder that trains, still as it starts: whatever it takes → pooled features (N, C).
         classifier: features (N, C) → logits (N, K).
         weight: of the loss.
+
+    Raises:
+        ConfigError: nothing of the encoder trains, as where all stages of a ResNet are frozen.
     """
 
     def __init__(self, tail: nn.Module, classifier: nn.Linear, weight: float) -> None:
+        trained = next(tail.parameters(), None)
+        if trained is None:
+            raise ConfigError(
+                "towers.class_retention is for an image encoder that trains, and image_frozen_stages leaves nothing of "
+                "it to train; freeze fewer stages or leave class_retention out"
+            )
         self._start = copy.deepcopy(tail).eval().requires_grad_(False)
-        self._classifier = classifier.to(next(tail.parameters()).device).requires_grad_(False)
+        self._classifier = classifier.to(trained.device).requires_grad_(False)
         self._weight = weight
         self.class_count = classifier.out_features
 

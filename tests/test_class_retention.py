@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_training import tiny_config
 
+from lowclip_runtime.errors import ConfigError
 from lowclip_train.class_retention import ClassRetention
 from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import pretrained_classifier, timm
@@ -111,3 +112,16 @@ def test_where_all_stages_are_heads_it_is_refused(tmp_path: Path, image_views: i
     with pytest.raises(ValueError, match="encoder that trains, which no stage does"):
         replace(config, schedule=schedule, stages=heads)
     replace(config, schedule=schedule, stages=(*heads, Stage(train="all", epochs=1)))
+
+
+def test_where_every_stage_of_the_encoder_is_frozen_it_is_refused(tmp_path: Path) -> None:
+    """Nothing follows the last stage of a ResNet but its pooling."""
+    config = tiny_config(tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_resnet").state_dict(), weights)
+    towers = replace(
+        config.towers,
+        image_encoder="test_resnet", image_weights=str(weights), image_frozen_stages=4, class_retention=1.0,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="image_frozen_stages leaves nothing of it to train; freeze fewer"):
+        prepare_run(replace(config, towers=towers), tmp_path / "run")
