@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lowclip_runtime.errors import LowClipError, first_line
 from lowclip_train.precision import pick_device
 from lowclip_train.schedule import Device
 
@@ -48,7 +49,8 @@ class Processes:
         padded = own.new_zeros(longest, *own.shape[1:])
         padded[: len(own)] = own
         pieces = [torch.empty_like(padded) for _ in range(self.count)]
-        dist.all_gather(pieces, padded)
+        with _all_take_part():
+            dist.all_gather(pieces, padded)
         return torch.stack(pieces, dim=1).flatten(0, 1)[:total]  # row i of process r is row i * count + r
 
     def sum_gradients(self, shared: Iterable[nn.Parameter], whole: Iterable[nn.Parameter]) -> None:
@@ -67,9 +69,10 @@ class Processes:
             gradient.div_(self.count)
         gradients += same
         sums = [gradient.contiguous() for gradient in gradients]  # convolutions may have theirs channels last
-        waiting = [dist.all_reduce(total, async_op=True) for total in sums]
-        for work, total, gradient in zip(waiting, sums, gradients, strict=True):
-            work.wait()
+        with _all_take_part():
+            for work in [dist.all_reduce(total, async_op=True) for total in sums]:
+                work.wait()
+        for total, gradient in zip(sums, gradients, strict=True):
             if total is not gradient:
                 gradient.copy_(total)
 
@@ -94,12 +97,29 @@ class Processes:
         if self.count == 1:
             return list(numbers)
         tensor = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor, op=how)
+        with _all_take_part():
+            dist.all_reduce(tensor, op=how)
         return [float(n) for n in tensor.tolist()]
 
     def _barrier(self) -> None:
         if self.count > 1:
-            dist.barrier()
+            with _all_take_part():
+                dist.barrier()
+
+
+@contextlib.contextmanager
+def _all_take_part() -> Iterator[None]:
+    """Around what all processes do together, which fails where one has ended.
+
+    Raises:
+        LowClipError: one has.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise LowClipError(
+            f"another process of this run has ended ({first_line(error)}); see why, and launch all of them again"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ save_every_s = 0
 """
 
 
-def _in_two_processes(command: Sequence[str | Path], folder: Path) -> None:
+def _in_two_processes(command: Sequence[str | Path], folder: Path, expected: Sequence[int] = (0, 0)) -> None:
     """What a launcher does: the same command twice, with each process's place in the environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -90,7 +90,7 @@ def _in_two_processes(command: Sequence[str | Path], folder: Path) -> None:
                 )
             )
     statuses = [child.wait() for child in children]
-    assert statuses == [0, 0], [(folder / f"err-{rank}").read_text()[-3000:] for rank in ("0", "1")]
+    assert statuses == [*expected], [(folder / f"err-{rank}").read_text()[-3000:] for rank in ("0", "1")]
 
 
 def _config(folder: Path, **schedule: float) -> TrainConfig:
@@ -143,6 +143,19 @@ def test_a_run_of_two_processes_resumes_and_one_writes(tmp_path: Path) -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     epochs = [json.loads(line)["epoch"] for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
     assert epochs == [0, 1, 2]
+
+
+def test_what_ends_one_process_ends_the_other_in_one_sentence(tmp_path: Path) -> None:
+    """The first is alone when it finds that a photo is gone, and then the other waits for it in vain."""
+    tiny_config(tmp_path)
+    (tmp_path / "c.toml").write_text(_CONFIG, "utf-8")
+    (tmp_path / "pictures/red-val.png").unlink()
+    command = ["-m", "lowclip_train", "run", tmp_path / "c.toml", "--out", tmp_path / "run"]
+    _in_two_processes(command, tmp_path, expected=(1, 1))
+    told = [(tmp_path / f"err-{rank}").read_text().splitlines()[-1] for rank in ("0", "1")]
+    assert told[0].startswith("Error: 1 of 16 images are gone")
+    assert told[1].startswith("Error: another process of this run has ended (")
+    assert "Traceback" not in (tmp_path / "err-1").read_text()
 
 
 def test_accelerate_launches_two_as_readme_has_it(tmp_path: Path) -> None:
