@@ -1,10 +1,11 @@
 """What a config says of the concepts that its model shall know by name; used by runs of heads alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowclip_runtime.errors import ConfigError
+from lowclip_train.towers_config import MOST_DIMS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,8 @@ class ConceptsConfig:
     image_weights: str = "hub"
 
     def __post_init__(self) -> None:
-        if not 8 <= self.dims <= 4096:
-            raise ValueError(f"dims must be in 8..4096, not {self.dims}")
+        if not 8 <= self.dims <= MOST_DIMS:
+            raise ValueError(f"dims must be in 8..{MOST_DIMS}, not {self.dims}")
         if self.image_weights == "random":
             raise ValueError(
                 "image_weights must be hub or a state dict's path, not 'random': an untrained classifier knows no class"
@@ -44,6 +45,26 @@ class ConceptsConfig:
                 raise ValueError(
                     f"{key} {do} what looks like the classes that names names; give names or leave them out"
                 )
+
+
+def check_concepts(config: ConceptsConfig | None, shown: Sequence[bool], dims: int) -> None:
+    """Do these concepts fit the sources of a config, of which `shown` show concepts, and the `dims` of its towers?
+
+    Raises:
+        ValueError: they do not.
+    """
+    if any(shown) and not config:
+        raise ValueError("sources.concepts needs a table [concepts], which says how long their code is")
+    if any(shown) and all(shown):
+        raise ValueError(
+            "sources.concepts needs another source without it, of images that show none of these concepts"
+        )
+    if config and not (any(shown) or config.names):
+        raise ValueError("concepts has none: give concepts.names, or a source with concepts = true")
+    if config and dims + config.dims > MOST_DIMS:
+        raise ValueError(
+            f"concepts.dims come beside the {dims} of towers.dims, together at most {MOST_DIMS}, not {config.dims}"
+        )
 
 
 def with_files(config: ConceptsConfig, resolve: Callable[[str], str], base: Path) -> ConceptsConfig:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from lowclip_runtime.errors import ConfigError
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
-from lowclip_train.concepts_config import ConceptsConfig, with_files
+from lowclip_train.concepts_config import ConceptsConfig, check_concepts, with_files
 from lowclip_train.distillation_config import Distillation
 from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.schedule import Schedule, Stage
@@ -184,18 +184,7 @@ class TrainConfig:
             raise ValueError(
                 "retention keeps the embeddings of a checkpoint, so towers.checkpoint must name it"
             )
-        self._check_concepts()
-
-    def _check_concepts(self) -> None:
-        shown = [source.concepts for source in self.sources]
-        if any(shown) and not self.concepts:
-            raise ValueError("sources.concepts needs a table [concepts], which says how long their code is")
-        if any(shown) and all(shown):
-            raise ValueError(
-                "sources.concepts needs another source without it, of images that show none of these concepts"
-            )
-        if self.concepts and not (any(shown) or self.concepts.names):
-            raise ValueError("concepts has none: give concepts.names, or a source with concepts = true")
+        check_concepts(self.concepts, [source.concepts for source in self.sources], self.towers.dims)
 
     @property
     def trains_only_heads(self) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 WEIGHTS_OF_NO_FILE = ("hub", "random")  # values of image_weights; all others are paths
+MOST_DIMS = 4096  # of an embedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +72,8 @@ class Towers:
 def projection_problems(dims: int, projection: str, hidden: int, dropout: float) -> list[str]:
     """What is wrong with these values of a projection, in a config or in a checkpoint."""
     problems = []
-    if not 8 <= dims <= 4096:
-        problems.append(f"dims must be in 8..4096, not {dims}")
+    if not 8 <= dims <= MOST_DIMS:
+        problems.append(f"dims must be in 8..{MOST_DIMS}, not {dims}")
     if not 0 <= hidden <= 16384:
         problems.append(f"projection_hidden must be in 0..16384, not {hidden}")
     if hidden and projection == "linear":

@@ -213,6 +213,11 @@ def test_concepts_need_something_that_shows_them_and_something_that_does_not(par
         replace(parent, sources=(*parent.sources, shows))
 
 
+def test_the_code_of_concepts_leaves_the_embedding_a_length_that_it_may_have(parent: TrainConfig) -> None:
+    with pytest.raises(ValueError, match=r"beside the 16 of towers\.dims, together at most 4096, not 4090"):
+        replace(parent, concepts=ConceptsConfig(dims=4090, names="names.tsv"))
+
+
 def test_shares_above_one_draw_images_again(parent: TrainConfig, tmp_path: Path) -> None:
     run = prepare_run(replace(parent, sources=(replace(parent.sources[0], share=2.5),)), tmp_path / "run")
     rows = [row for _, of_step in epoch_steps(run, 0, run.steps_per_epoch) for row in of_step]
