@@ -78,7 +78,9 @@ def save_checkpoint(
         try:
             save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
         except SafetensorError as error:  # how it tells of a full disk
-            raise CheckpointError(f"{folder}: the weights could not be written ({error})") from error
+            raise CheckpointError(
+                f"{folder}: the weights could not be written ({error}); make room and run it again"
+            ) from error
         shutil.copyfile(tokenizer_path, work / "tokenizer.json")
         # safetensors lets only its owner read what it writes; the other file has the mode that the umask gives
         shutil.copymode(work / "tokenizer.json", work / "model.safetensors")

@@ -7,6 +7,7 @@ loss is that of one process, and so is the sum of the encoders' gradients.
 
 import contextlib
 import os
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -109,16 +110,17 @@ class Processes:
 
 @contextlib.contextmanager
 def _all_take_part() -> Iterator[None]:
-    """Around what all processes do together, which fails where one has ended.
+    """Around what all processes do together, which fails in the others where one has ended.
 
     Raises:
-        LowClipError: one has.
+        LowClipError: it failed.
     """
     try:
         yield
     except RuntimeError as error:
+        reason = textwrap.shorten(first_line(error), 150)
         raise LowClipError(
-            f"another process of this run has ended ({first_line(error)}); see why, and launch all of them again"
+            f"this process lost the others of its run ({reason}); see what ended one of them, and launch all again"
         ) from error
 
 

@@ -154,7 +154,7 @@ def test_what_ends_one_process_ends_the_other_in_one_sentence(tmp_path: Path) ->
     _in_two_processes(command, tmp_path, expected=(1, 1))
     told = [(tmp_path / f"err-{rank}").read_text().splitlines()[-1] for rank in ("0", "1")]
     assert told[0].startswith("Error: 1 of 16 images are gone")
-    assert told[1].startswith("Error: another process of this run has ended (")
+    assert told[1].startswith("Error: this process lost the others of its run (")
     assert "Traceback" not in (tmp_path / "err-1").read_text()
 
 
