@@ -28,6 +28,20 @@ _BLUR_SIGMA = (0.1, 2.0)
 _LATER = ("rotation_degrees", "perspective", "grayscale_probability", "blur_probability", "noise_std")
 
 
+class _Perspective(torch.nn.Module):
+    """Leaves a photo as it is where its corners fall together, as they do where it is one pixel wide or high."""
+
+    def __init__(self, distortion: float, fill: list[int]) -> None:
+        super().__init__()
+        self._step = v2.RandomPerspective(distortion, p=1.0, fill=fill)
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        try:
+            return cast(Image.Image, self._step(image))
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            return image
+
+
 def random_view(image: Image.Image, spec: PreprocessSpec, augment: Augment, seed: int) -> NDArray[np.uint8]:
     """One random view of an upright RGB image: (size_px, size_px, 3) uint8. The same seed gives the same view."""
     with torch.random.fork_rng(devices=[]):
@@ -55,7 +69,7 @@ def _shape_steps(spec: PreprocessSpec, augment: Augment) -> list[torch.nn.Module
         bilinear = InterpolationMode.BILINEAR
         steps.append(v2.RandomRotation(augment.rotation_degrees, interpolation=bilinear, fill=corner))
     if augment.perspective:
-        steps.append(v2.RandomPerspective(augment.perspective, p=1.0, fill=corner))
+        steps.append(_Perspective(augment.perspective, corner))
     if augment.crop_min_area < 1:
         bicubic = InterpolationMode.BICUBIC
         steps.append(v2.RandomResizedCrop(size, scale=(augment.crop_min_area, 1.0), interpolation=bicubic))

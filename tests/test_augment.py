@@ -127,3 +127,12 @@ def test_what_is_off_is_not_part_of_the_identity() -> None:
 def test_all_wrong_values_are_named_at_once() -> None:
     with pytest.raises(ValueError, match=r"rotation_degrees.*perspective.*noise_std"):
         Augment(rotation_degrees=200, perspective=2, noise_std=-1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (2, 2)])
+def test_photos_of_few_pixels_have_views_too(size: tuple[int, int]) -> None:
+    """Their corners may fall together, and then no perspective has them."""
+    image = Image.new("RGB", size, (10, 120, 200))
+    everything = replace(_OFF, **{**_EACH, "perspective": 1.0, "noise_std": 0.0})
+    for seed in _SEEDS:
+        assert random_view(image, _SPEC, everything, seed).shape == (64, 64, 3)
