@@ -32,6 +32,11 @@ class BadData:
             raise DatasetError(f"{problem}; correct it or pass --skip-missing")
         self.left_out.append(problem)
 
+    @property
+    def last(self) -> str:
+        """The last sentence, to put behind one that says that nothing is left; empty where there is none."""
+        return f" (the last: {self.left_out[-1]})" if self.left_out else ""
+
 
 def text_problem(value: object) -> str:
     """Why `value` cannot be a field of a pairs.tsv, to put behind its name; empty where it can."""

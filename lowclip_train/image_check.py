@@ -56,7 +56,7 @@ def check_images(
     hashes = {c.name: c.sha256 for c in checked if c.sha256}
     kept = [p for p in pairs if p.image in hashes]
     if not kept:
-        raise DatasetError(f"none of the {len(checked)} images in {folder} can be used")
+        raise DatasetError(f"none of the {len(checked)} images in {folder} can be used{bad.last}")
     return kept, hashes
 
 

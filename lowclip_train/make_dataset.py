@@ -82,7 +82,7 @@ def make_dataset(
 
     def cut(pairs: list[Pair]) -> list[Pair]:
         if not pairs:
-            raise DatasetError(f"{source} holds no caption that can be used")
+            raise DatasetError(f"{source} holds no caption that can be used{bad.last}")
         if wanted.split_lists:
             pairs = assign_splits(pairs, wanted.split_lists)
         kept = exclude(pairs, wanted.excluded) if wanted.excluded else pairs

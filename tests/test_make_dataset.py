@@ -219,6 +219,21 @@ def test_the_command_names_all_that_is_left_out(tmp_path: Path) -> None:
     assert all(f"line {n + 2}: {n}.png: no such file" in line for n, line in enumerate(told))
 
 
+def test_where_all_is_left_out_it_is_told_why(tmp_path: Path) -> None:
+    """The list of what was left out comes with a dataset, and here is none."""
+    source = tmp_path / "tokens.txt"
+    source.write_text("1.jpg#0\n2.jpg#0\t \n", "utf-8")
+    with pytest.raises(
+        DatasetError, match=r"holds no caption that can be used \(the last: .*, line 2: expected 'im"
+    ):
+        make_dataset("flickr8k", source, tmp_path / "out", wanted=Wanted(skip_bad=True))
+    source.write_text("1.jpg#0\n2.jpg#0\ta dog\n", "utf-8")
+    with pytest.raises(
+        DatasetError, match=r"none of the 1 images in .* can be used \(the last: .*2\.jpg: no such fi"
+    ):
+        make_dataset("flickr8k", source, tmp_path / "out", wanted=Wanted(skip_bad=True))
+
+
 def test_a_split_may_have_several_lists(tmp_path: Path) -> None:
     for n, name in enumerate("abc"):
         (tmp_path / f"{name}.png").write_bytes(png(n))
