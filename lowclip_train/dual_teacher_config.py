@@ -24,7 +24,7 @@ class DualTeacherConfig:
         problems = []
         if not self.teacher.strip():
             problems.append("teacher must be a checkpoint, a hub name or a folder, not empty")
-        if self.teacher_lang != self.teacher_lang.strip().lower():
+        if self.teacher_lang != self.teacher_lang.strip():
             problems.append(f"teacher_lang must be a caption's lang such as 'en', not {self.teacher_lang!r}")
         if not (self.weight > 0 and math.isfinite(self.weight)):
             problems.append(f"weight must be a number above 0, not {self.weight}")

@@ -160,6 +160,9 @@ def test_a_config_tells_all_that_is_wrong_with_it(tmp_path: Path, clip: Path) ->
         load_config(tmp_path / "c.toml")
     for problem in ("dual_teacher: teacher must", "teacher_lang must", "weight must", "epochs must"):
         assert problem in str(caught.value)
+    (tmp_path / "c.toml").write_text(good.replace('"en"', '"eng_Latn"'), "utf-8")  # as a dataset may name it
+    latin = load_config(tmp_path / "c.toml").dual_teacher
+    assert latin and latin.teacher_lang == "eng_Latn"
     (tmp_path / "c.toml").write_text(good.replace("teacher_lang", "teacher_language"), "utf-8")
     with pytest.raises(ConfigError, match="did you mean 'teacher_lang'"):
         load_config(tmp_path / "c.toml")
