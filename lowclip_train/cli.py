@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lowclip_runtime.cli.options import configure_process, refuse_in_one_sentence
+from lowclip_runtime.cli.options import configure_process, on_one_line, refuse_in_one_sentence
 from lowclip_train.eval_commands import evaluate, matrix
 from lowclip_train.make_dataset import FORMATS, Wanted, make_dataset
 from lowclip_train.translation.command import translate
@@ -66,7 +66,7 @@ def prepare(
     except FileExistsError as error:
         raise click.ClickException(str(error)) from error
     for problem in made.left_out:
-        click.echo(f"left out: {problem}", err=True)
+        click.echo(f"left out: {on_one_line(problem)}", err=True)
     if exclude:
         click.echo(f"{exclude}: {made.excluded_images:,} images excluded")
     counts = ", ".join(f"{key} {count:,}" for key, count in made.manifest.captions.items())

@@ -219,6 +219,15 @@ def test_the_command_names_all_that_is_left_out(tmp_path: Path) -> None:
     assert all(f"line {n + 2}: {n}.png: no such file" in line for n, line in enumerate(told))
 
 
+def test_what_is_left_out_is_a_line_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "in/dogs").mkdir(parents=True)
+    for name in ("good.png", "two\nlines.png", "\x1b[2Jgone.png"):
+        (tmp_path / "in/dogs" / name).write_bytes(png(len(name)))
+    arguments = ["prepare", "folder", str(tmp_path / "in"), str(tmp_path / "out"), "--skip-missing"]
+    told = CliRunner().invoke(main, arguments).stderr.splitlines()
+    assert len(told) == 2 and r"two\nlines.png" in told[1] and r"\x1b[2Jgone.png" in told[0]
+
+
 def test_where_all_is_left_out_it_is_told_why(tmp_path: Path) -> None:
     """The list of what was left out comes with a dataset, and here is none."""
     source = tmp_path / "tokens.txt"
