@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from lowclip_runtime.errors import ConfigError, first_line
 from lowclip_train.torchvision_repair import import_torchvision
 
 import_torchvision()
@@ -24,6 +25,9 @@ def layer_scales(encoder: nn.Module, decay: float) -> dict[str, float]:
     Counted from the projection, which is layer L + 1 and has all of it: layer l gets decay^(L + 1 - l), embeddings or
     stem are layer 0. Layers are a text encoder's transformer layers and a timm encoder's blocks or stages, as its
     `group_matcher(coarse=True)` has them.
+
+    Raises:
+        ConfigError: timm cannot tell the layers of this encoder apart.
     """
     names = [name for name, _ in encoder.named_parameters()]
     if decay == 1:
@@ -34,7 +38,13 @@ def layer_scales(encoder: nn.Module, decay: float) -> dict[str, float]:
 
 
 def _timm_layers(encoder: nn.Module) -> dict[str, int]:
-    matcher = cast(Any, encoder).group_matcher(coarse=True)
+    try:
+        matcher = cast(Any, encoder).group_matcher(coarse=True)
+    except AssertionError as error:
+        raise ConfigError(
+            f"schedule.layer_decay needs layers that timm can tell apart, which it cannot for {type(encoder).__name__} "
+            f"({first_line(error)}); set it to 1 or name another image encoder"
+        ) from error
     return cast(dict[str, int], group_parameters(encoder, matcher, reverse=True))
 
 

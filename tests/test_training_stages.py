@@ -130,6 +130,16 @@ def test_lower_layers_learn_slower() -> None:
     assert set(layer_scales(bert, 1.0).values()) == {1.0}
 
 
+def test_layers_that_timm_cannot_tell_apart_have_no_decay() -> None:
+    with torch.device("meta"):
+        net, _ = build_image_encoder("rdnet_tiny")
+    with pytest.raises(
+        ConfigError, match=r"layer_decay needs layers .* cannot for RDNet .*; set it to 1 or name"
+    ):
+        layer_scales(net, 0.5)
+    assert set(layer_scales(net, 1.0).values()) == {1.0}
+
+
 def test_what_widens_the_embeddings_of_electra_learns_as_they_do() -> None:
     electra, _ = build_text_encoder(
         {"model_type": "electra", "vocab_size": 10, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 2,
