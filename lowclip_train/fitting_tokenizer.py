@@ -15,6 +15,11 @@ from lowclip_runtime.spec import TextSpec
 from lowclip_train.pretrained import told_in_one_sentence
 
 _SHOWN = 5
+_POSITION_TABLES = (
+    "position_embeddings",
+    "position_embedding",
+    "wpe",
+)  # of BERT and its kin, of CLIP, of GPT-2
 
 
 def read_tokenizer(path: Path) -> HfTokenizer:
@@ -72,8 +77,10 @@ def check_ids_fit(encoder: nn.Module, tokenizer: Path) -> None:
 
 def position_count(encoder: nn.Module) -> int | None:
     """How many tokens the encoder has positions for; None where they are not held in a table."""
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    if not isinstance(table, nn.Embedding):
+    holder = getattr(encoder, "embeddings", encoder)
+    tables = [getattr(holder, name, None) for name in _POSITION_TABLES]
+    table = next((one for one in tables if isinstance(one, nn.Embedding)), None)
+    if table is None:
         return None
     # in the RoBERTa family positions begin behind the padding's id
     return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)

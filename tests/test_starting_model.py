@@ -9,6 +9,8 @@ from tiny_training import tiny_config
 
 from lowclip_runtime.errors import ConfigError
 from lowclip_train.config import TrainConfig
+from lowclip_train.encoders import build_text_encoder
+from lowclip_train.fitting_tokenizer import position_count
 from lowclip_train.starting_model import starting_model
 
 
@@ -31,6 +33,21 @@ def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
     starting_model(_with_max_tokens(config, 64), tmp_path)
     with pytest.raises(ConfigError, match=r"text\.max_tokens must be at most 64, .*, not 65"):
         starting_model(_with_max_tokens(config, 65), tmp_path)
+
+
+_SMALL = {
+    "clip_text_model": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
+                        "max_position_embeddings": 40, "bos_token_id": 2, "eos_token_id": 3},
+    "gpt2": {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 40},
+    "xlm-roberta": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
+                    "max_position_embeddings": 42, "pad_token_id": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _SMALL)
+def test_positions_are_counted_whatever_their_table_is_called(kind: str) -> None:
+    encoder, _ = build_text_encoder({"model_type": kind, "vocab_size": 9, **_SMALL[kind]})
+    assert position_count(encoder) == 40
 
 
 def test_positions_of_roberta_begin_behind_the_padding(tmp_path: Path) -> None:
