@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from lowclip_runtime.errors import ConfigError
 from lowclip_train.checkpoint import SCHEMA_VERSION, CheckpointManifest, save_checkpoint
 from lowclip_train.config import TrainConfig
 from lowclip_train.distributed import Processes, joined_processes
@@ -44,6 +45,7 @@ def train(
     Raises:
         LowClipError: a config, data or hub problem, or numbers that are not finite.
     """
+    _refuse_to_lose(config, Path(folder) / "checkpoint")
     if config.schedule.tensorboard:
         require_tensorboard()
     with joined_processes(config.schedule.device) as processes, _held(Path(folder), processes):
@@ -54,6 +56,16 @@ def train(
         last = progress.step if _out_of_patience(run, progress) else min(run.steps, max_steps or run.steps)
         _take_steps(run, progress, last, stop)
     return run.folder / "checkpoint"
+
+
+def _refuse_to_lose(config: TrainConfig, written: Path) -> None:
+    """The first epoch would replace what the run starts or learns from, and no state could be resumed then."""
+    teacher = config.dual_teacher.teacher if config.dual_teacher else ""
+    for key, path in (("towers.checkpoint", config.towers.checkpoint), ("dual_teacher.teacher", teacher)):
+        if path and Path(path).resolve() == written.resolve():
+            raise ConfigError(
+                f"{key} is {path}, which this run would replace by its own; name another folder to train in"
+            )
 
 
 def _held(folder: Path, processes: Processes) -> contextlib.AbstractContextManager[None]:

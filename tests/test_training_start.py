@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from lowclip_train import trainer
 from lowclip_train.checkpoint import load_checkpoint, read_manifest
 from lowclip_train.config import TrainConfig, load_config
 from lowclip_train.dataset import write_dataset
+from lowclip_train.dual_teacher_config import DualTeacherConfig
 from lowclip_train.ema import WeightAverage
 from lowclip_train.measured_model import open_model
 from lowclip_train.run import prepare_run
@@ -66,6 +68,18 @@ def test_a_child_starts_where_its_parent_ended_and_says_who_that_was(family: Pat
     assert parent["manifest_sha256"] == sha256_of(family / "parent/checkpoint/manifest.json")
     assert parent["name"] == "tiny" and manifest.lineage["text_weights"] == "bert"
     assert not _same(_weights(tmp_path / "run"), _weights(family / "parent"))
+
+
+def test_a_run_does_not_replace_what_it_starts_or_learns_from(family: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(family / "parent")
+    before = sha256_of(family / "parent/checkpoint/manifest.json")
+    child = _child(family)
+    pupil = replace(child, dual_teacher=DualTeacherConfig(teacher=child.towers.checkpoint))
+    pupil = replace(pupil, towers=replace(child.towers, checkpoint="", text_encoder=str(family / "bert")))
+    for config, key in ((child, r"towers\.checkpoint"), (pupil, r"dual_teacher\.teacher")):
+        with pytest.raises(ConfigError, match=rf"{key} is .*parent/checkpoint, which this run would replace"):
+            train(config, tmp_path / "link")
+    assert sha256_of(family / "parent/checkpoint/manifest.json") == before
 
 
 def test_a_child_was_trained_on_its_parents_data_too(family: Path, tmp_path: Path) -> None:
