@@ -49,8 +49,12 @@ def _fused(
     Residual sums and biases stay nodes of their own. MEASURED on onnxruntime 1.32's CPU provider, 197 × 768: Add and
     LayerNormalization 0.07 ms, SkipLayerNormalization 0.42; and int8 products add the bias that BiasGelu would.
     """
-    from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.onnx_model_bert import BertOnnxModel
+
+    class Fusions(BertOnnxModel):  # type: ignore[misc]
+        def fuse_simplified_layer_norm(self) -> None:
+            """No RMSNorm: its operator is in the standard's domain and not in the standard; sessions fuse it."""
 
     options = FusionOptions(kind)
     options.enable_embed_layer_norm = False  # its table cannot be int8, and its mask may only be a prefix
@@ -59,14 +63,11 @@ def _fused(
     options.use_multi_head_attention = attention
     for name in ("onnxruntime.transformers", "fusion_base", "fusion_utils"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    fused: onnx.ModelProto = optimizer.optimize_model(
-        model,
-        model_type=kind,
-        num_heads=heads,
-        hidden_size=width,
-        optimization_options=options,
-        opt_level=0,
-    ).model
+    fusions = Fusions(model, heads, width)
+    fusions.optimize(options)
+    fusions.topological_sort()
+    fused: onnx.ModelProto = fusions.model
+    del fusions
     gc.collect()  # the optimizer's objects refer to each other in circles, and hold copies of the weights
     return fused
 

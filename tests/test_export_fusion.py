@@ -6,20 +6,22 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from tiny_checkpoint import TINY_GEMMA
 from torch import nn
 
 from lowclip_export.fused_attention import SelfAttention, with_fused_attention, with_standard_attention
-from lowclip_export.graph import image_graph
+from lowclip_export.graph import image_graph, text_graph
 from lowclip_export.half_precision import half_precision
 from lowclip_export.int8_matmul import product_inputs
 from lowclip_export.onnx_edit import run_graph
-from lowclip_export.optimize import optimize_image, optimize_standard
+from lowclip_export.optimize import optimize_image, optimize_standard, optimize_text
 from lowclip_export.quantize import image_recipes, quantize_image
 from lowclip_export.smoothing import smoothed
 from lowclip_export.statistics import Calibration, activation_statistics
 from lowclip_export.window_order import can_be_window_ordered
 from lowclip_runtime.spec import PreprocessSpec
-from lowclip_train.encoders import import_torchvision
+from lowclip_train.encoders import build_text_encoder, import_torchvision
+from lowclip_train.model import TextTower
 
 import_torchvision()
 
@@ -139,6 +141,18 @@ def test_attention_with_normalized_queries_stays_timms_own() -> None:
     plain, normalized = Attention(24, 2), Attention(24, 2, qk_norm=True, norm_layer=nn.LayerNorm)
     fused = with_fused_attention(nn.ModuleList([plain, normalized]))
     assert [type(one) for one in fused.children()] == [SelfAttention, Attention]
+
+
+def test_rms_norm_stays_in_operators_of_the_standard() -> None:
+    """onnxruntime's SimplifiedLayerNormalization says that it is one, and no checker knows it."""
+    encoder, width = build_text_encoder({**TINY_GEMMA, "vocab_size": 50})
+    tower = TextTower(encoder, nn.Linear(width, 8), "mean").eval()
+    graph = optimize_text(text_graph(tower, 50), TINY_GEMMA)
+    onnx.checker.check_model(graph)
+    feed = {"input_ids": np.arange(5)[None], "attention_mask": np.ones((1, 5), np.int64)}
+    with torch.no_grad():
+        expected = tower(*map(torch.from_numpy, feed.values())).numpy()
+    np.testing.assert_allclose(next(run_graph(graph, [feed]))[0], expected, atol=TOLERANCE)
 
 
 def test_smoothing_is_free_behind_normalizations_and_attention(tower_and_size: tuple[Unit, int]) -> None:

@@ -31,6 +31,10 @@ WORDS = (
     "ev",
     "yol",
 )
+TINY_GEMMA = {  # normalizes by RMSNorm, and its table scales the rows that it gives
+    "model_type": "gemma3_text", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 64,
+}  # fmt: skip
 LETTERS = "abcçdeəfgğhxıijkqlmnoöprsştuüvyz"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 CAPTIONS = (
