@@ -75,4 +75,10 @@ def _exported(
             raise CheckpointError(
                 f"torch cannot export the tower that gives {output}: {first_line(error)}; use another encoder"
             ) from error
-    return onnx.load_from_string(buffer.getvalue())
+    graph = onnx.load_from_string(buffer.getvalue())
+    unread = sorted(set(inputs) - {one.name for one in graph.graph.input})
+    if unread:
+        raise CheckpointError(
+            f"the tower that gives {output} does not read {' and '.join(unread)}; use another encoder"
+        )
+    return graph

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from tiny_checkpoint import write_noise_pairs, write_tiny_checkpoint
-from torch import nn
+from torch import Tensor, nn
 
 from lowclip_export.cli import main
+from lowclip_export.graph import text_graph
 from lowclip_export.stages import embed_by_torch
 from lowclip_runtime.errors import CheckpointError
 from lowclip_runtime.files import sha256_of
@@ -155,6 +156,15 @@ def test_a_text_tower_that_cannot_be_run(
     encoder = json.loads((given / "manifest.json").read_text("utf-8"))["model"]["text_encoder"]
     change_model(given, "text_encoder", {**encoder, **change})
     assert_refused(tmp_path, given, reason, "--quantize", "none")
+
+
+def test_a_text_tower_that_does_not_read_the_mask() -> None:
+    class Unmasked(nn.Embedding):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(input_ids)[:, 0]
+
+    with pytest.raises(CheckpointError, match="text_embeds does not read attention_mask; use another"):
+        text_graph(Unmasked(20, 8), 20)
 
 
 def test_an_image_tower_that_cannot_be_run() -> None:
