@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from lowclip_runtime.errors import CheckpointError, ConfigError
 from lowclip_runtime.files import aside, mend
 from lowclip_runtime.pairs import Pair, read_pairs
 from lowclip_train.checkpoint import Checkpoint, load_checkpoint
-from lowclip_train.fitting_tokenizer import check_texts_fit
+from lowclip_train.fitting_tokenizer import check_texts_fit, token_count
 from lowclip_train.progress import say
 from lowclip_train.starting_model import read_corpora
 
@@ -141,7 +141,7 @@ def _check_texts(opened: Checkpoint) -> None:
     """What training checks, too: a text that is too long, or an id too large, may come first to who has the bundle."""
     encoder, text = opened.model.text_tower.encoder, opened.manifest.text
     check_texts_fit(encoder, opened.tokenizer_path, text)
-    rows = cast(Any, encoder).get_input_embeddings().num_embeddings
+    rows = token_count(encoder)
     if text.pad_token_id >= rows:
         raise CheckpointError(
             f"the checkpoint pads texts with the id {text.pad_token_id}, but its text encoder has embeddings of the "

@@ -67,12 +67,27 @@ def check_ids_fit(encoder: nn.Module, tokenizer: Path) -> None:
     """
     vocabulary = read_tokenizer(tokenizer).get_vocab()
     token, largest = max(vocabulary.items(), key=lambda item: item[1], default=("", -1))
-    rows = cast(Any, encoder).get_input_embeddings().num_embeddings
+    rows = token_count(encoder)
     if largest >= rows:
         raise ConfigError(
             f"{tokenizer} gives {token!r} the id {largest}, but the text encoder has embeddings of the ids up to "
             f"{rows - 1}; use the tokenizer that it was trained with"
         )
+
+
+def token_count(encoder: nn.Module) -> int:
+    """How many token ids the encoder has embeddings of.
+
+    Raises:
+        ConfigError: it reads no such ids, as CANINE does, and CLIP as a whole.
+    """
+    try:
+        return int(cast(Any, encoder).get_input_embeddings().num_embeddings)
+    except (AttributeError, NotImplementedError) as error:
+        raise ConfigError(
+            f"the text encoder is a {type(encoder).__name__}, which has no table of embeddings of token ids; "
+            "name an encoder such as xlm-roberta-base"
+        ) from error
 
 
 def position_count(encoder: nn.Module) -> int | None:

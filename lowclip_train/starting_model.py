@@ -78,7 +78,8 @@ def _of_checkpoint(config: TrainConfig) -> StartingModel:
 def _of_encoders(config: TrainConfig, folder: Path) -> StartingModel:
     image_encoder = pretrained_image_encoder(config.towers.image_encoder, config.towers.image_weights)
     text_encoder = pretrained_text_encoder(config.towers.text_encoder, config.towers.text_layers)
-    text = replace(config.text, pad_token_id=cast(Any, text_encoder).config.pad_token_id or 0)
+    padding = getattr(cast(Any, text_encoder).config, "pad_token_id", None)  # CLIP as a whole has no such
+    text = replace(config.text, pad_token_id=padding or 0)
     tokenizer = tokenizer_file(config.towers.text_encoder, folder)
     check_texts_fit(text_encoder, tokenizer, text)
     lineage: dict[str, Any] = {

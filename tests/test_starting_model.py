@@ -66,6 +66,19 @@ def test_positions_of_roberta_begin_behind_the_padding(tmp_path: Path) -> None:
         starting_model(_with_max_tokens(config, 39), tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["canine", "clip"])
+def test_an_encoder_of_no_token_ids_is_refused(tmp_path: Path, kind: str) -> None:
+    """CANINE reads characters, and CLIP as a whole texts and images."""
+    config = tiny_config(tmp_path)
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    towers = {"text_config": sizes, "vision_config": sizes} if kind == "clip" else sizes
+    AutoModel.from_config(AutoConfig.for_model(kind, **towers)).save_pretrained(tmp_path / "bert")
+    with pytest.raises(ConfigError, match=r"(Canine|CLIP)Model, which has no table of embeddings"):
+        starting_model(config, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("encoder", "own", "other"), [("vit_tiny_patch16_224", 224, 256), ("test_vit", 160, 161)]
 )
