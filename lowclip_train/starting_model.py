@@ -147,12 +147,11 @@ def _trim(
 
 
 def keep_embedding_rows(encoder: nn.Module, rows: Sequence[int]) -> None:
-    """Shrink the token embedding table to `rows`, in that order."""
+    """Shrink the token embedding table to `rows`, in that order. Its class stays: Gemma's scales what it gives."""
     hf: Any = encoder
     table = hf.get_input_embeddings()
-    smaller = nn.Embedding(len(rows), table.embedding_dim)
-    smaller.weight.data.copy_(table.weight.data[list(rows)])
-    hf.set_input_embeddings(smaller)
+    table.weight = nn.Parameter(table.weight.data[list(rows)])
+    table.num_embeddings, table.padding_idx = len(rows), None
     hf.config.vocab_size = len(rows)
 
 

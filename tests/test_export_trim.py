@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_checkpoint import SPECIAL, TEXT, tiny_unigram, tiny_wordpiece, write_tiny_checkpoint
+from tiny_checkpoint import SPECIAL, TEXT, TINY_GEMMA, tiny_unigram, tiny_wordpiece, write_tiny_checkpoint
 from tiny_training import tiny_config
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers import models, processors
@@ -19,7 +19,8 @@ from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.spec import TextSpec
 from lowclip_runtime.text import Tokenizer, normalize_text
 from lowclip_train.checkpoint import load_checkpoint
-from lowclip_train.starting_model import read_corpora
+from lowclip_train.encoders import build_text_encoder
+from lowclip_train.starting_model import keep_embedding_rows, read_corpora
 from lowclip_train.trainer import train
 from lowclip_train.trim_vocab import trim_tokenizer
 
@@ -155,6 +156,13 @@ def test_a_trimmed_checkpoint_gives_the_same_embeddings(tmp_path: Path, kind: st
     report = trimmed.manifest.lineage["trimmed_vocabulary"]
     assert rows == [report["rows_before"], report["rows_kept"]]  # the given model is not cut
     assert rows[0] > rows[1]
+
+
+def test_a_table_that_scales_its_rows_still_does():
+    encoder, _ = build_text_encoder({**TINY_GEMMA, "vocab_size": 9})
+    before = encoder.get_input_embeddings()(torch.tensor([2, 5]))
+    keep_embedding_rows(encoder, [0, 2, 5])
+    assert torch.equal(encoder.get_input_embeddings()(torch.tensor([1, 2])), before)
 
 
 def test_a_second_trimming_keeps_the_report_of_the_first(tmp_path: Path):
