@@ -71,7 +71,7 @@ def _exported(
                 opset_version=OPSET,
                 dynamo=False,
             )
-        except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        except Exception as error:  # an encoder that is traced raises whatever it likes
             raise CheckpointError(
                 f"torch cannot export the tower that gives {output}: {first_line(error)}; use another encoder"
             ) from error

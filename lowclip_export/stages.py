@@ -19,6 +19,10 @@ from lowclip_train.progress import say
 
 # float graphs differ by the order of sums only, which is some 1e-6 of cosine; more means a wrong graph
 _FLOAT_MIN_COSINE = 0.9999
+_FAIR_COSINE = (
+    0.95  # to torch, on average; random weights may have less, trained ones had more in every precision
+)
+_ALONE = 0.01  # how far an embedding may be from the same in a batch unsaid; rounding to fp16 is 0.001
 _INSTEAD = {
     "fp16": "its numbers do not fit into fp16, so export with --quantize int8 or none",
     "int8": "export with --quantize none",
@@ -80,9 +84,14 @@ class Stages:
         """A stage that may differ; how much is reported.
 
         Raises:
-            CheckpointError: an embedding is not finite.
+            CheckpointError: the graph cannot be run, or an embedding is not finite.
         """
-        embeddings = self.embed(graph)
+        try:
+            embeddings = self.embed(graph)
+        except Exception as error:  # onnxruntime's have no class in common
+            raise CheckpointError(
+                f"the {self.kind} tower's {stage} graph cannot be run ({first_line(error)}); use another encoder"
+            ) from error
         if not np.isfinite(embeddings).all():
             raise CheckpointError(
                 f"the {self.kind} tower's {stage} graph gives embeddings that are not finite; "
@@ -100,9 +109,15 @@ class Stages:
 
     def finished(self, precision: Precision, recipe: dict[str, Any]) -> ExportedTower:
         """The tower as the last stage left it."""
-        self._parity["whole"] = to_dict(compare(self._first, self._last))
-        alone = self.embed(self.graph, 1)
-        self._parity["batch_invariance"] = {"max_abs_difference": float(np.abs(alone - self._last).max())}
+        whole = self._parity["whole"] = to_dict(compare(self._first, self._last))
+        alone = float(np.abs(self.embed(self.graph, 1) - self._last).max())
+        self._parity["batch_invariance"] = {"max_abs_difference": alone}
+        if whole["mean_cosine"] < _FAIR_COSINE:
+            say(
+                f"  far from torch's {self.kind} embeddings; see by --eval what that costs, or use another --quantize"
+            )
+        if alone > _ALONE:
+            say(f"  {self.kind} embeddings depend on their batch, by up to {alone:.2f}; use another encoder")
         return ExportedTower(self.graph, precision, recipe, self._parity)
 
 
