@@ -6,21 +6,27 @@ which in Swin it cannot.
 
 from collections import Counter
 
+import numpy as np
 import onnx
 from onnx import helper
 
-from lowclip_export.onnx_edit import CONTRIB, GraphEdit, attributes, producers
+from lowclip_export.onnx_edit import CONTRIB, GraphEdit, attributes, producers, run_graph
 
 
 def fuse_residuals(model: onnx.ModelProto) -> onnx.ModelProto:
-    """LayerNormalization(Add(branch [+ bias], rest)) becomes one node, which gives the sum out too."""
+    """LayerNormalization(Add(branch [+ bias], rest)) becomes one node, which gives the sum out too.
+
+    Only of tokens (N, L, C): the one node takes no maps of tokens (N, H, W, C), as of NesT.
+    """
     edit = GraphEdit(model)
     made_by = producers(edit.model)
     uses = Counter(name for node in edit.old_nodes for name in node.input)
+    normalizations = [node for node in edit.old_nodes if node.op_type == "LayerNormalization"]
+    ranks = _ranks(model, sorted({node.input[0] for node in normalizations}))
     fused: dict[str, onnx.NodeProto] = {}  # by the output of the normalization
     gone: set[str] = set()
-    for node in edit.old_nodes:
-        if node.op_type != "LayerNormalization" or attributes(node).get("axis", -1) != -1:
+    for node in normalizations:
+        if attributes(node).get("axis", -1) != -1 or ranks[node.input[0]] > 3:
             continue
         addition = made_by.get(node.input[0])
         branch = _branch(edit, made_by, uses, addition)
@@ -44,6 +50,20 @@ def fuse_residuals(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.output[0] not in gone:
             edit.keep(fused.get(node.output[0], node))
     return edit.finish()
+
+
+def _ranks(model: onnx.ModelProto, names: list[str]) -> dict[str, int]:
+    """How many axes those tensors have, which only a run tells of all graphs."""
+    if not names:
+        return {}
+    feed = {}
+    for one in model.graph.input:
+        tensor = one.type.tensor_type
+        lengths = [axis.dim_value or 2 for axis in tensor.shape.dim]
+        feed[one.name] = np.ones(lengths, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    return {
+        name: values.ndim for name, values in zip(names, next(run_graph(model, [feed], names)), strict=True)
+    }
 
 
 def _branch(

@@ -26,6 +26,7 @@ from lowclip_train.model import TextTower
 import_torchvision()
 
 from timm.layers.attention import Attention  # noqa: E402
+from timm.models.nest import Nest  # noqa: E402
 from timm.models.swin_transformer import SwinTransformer  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
@@ -110,6 +111,16 @@ def test_fp16_adds_residuals_inside_of_normalizations(tower_and_size: tuple[Unit
     assert not any(node.op_type == "SkipLayerNormalization" for node in graph.graph.node)
     standard = image_graph(with_standard_attention(tower), PreprocessSpec(size_px=size_px))
     assert {node.domain for node in half_precision(standard).graph.node} <= {"", "ai.onnx"}
+
+
+def test_fp16_leaves_residuals_of_maps_of_tokens_as_they_are() -> None:
+    """onnxruntime's one node for both takes three axes at most, and NesT's maps have four."""
+    tower = with_life(
+        Nest(32, num_levels=2, embed_dims=(24, 24), num_heads=(2, 2), depths=(2, 2), num_classes=0)
+    )
+    graph, feed = graph_of(tower, 32), {"pixel_values": pixels(32)}
+    expected = next(run_graph(graph, [feed]))[0]
+    np.testing.assert_allclose(next(run_graph(half_precision(graph), [feed]))[0], expected, atol=5e-3)
 
 
 def test_swin_moves_tokens_by_rows_only() -> None:
