@@ -54,7 +54,7 @@ def _fused(
 
     class Fusions(BertOnnxModel):  # type: ignore[misc]
         def fuse_simplified_layer_norm(self) -> None:
-            """No RMSNorm: its operator is in the standard's domain and not in the standard; sessions fuse it."""
+            """RMSNorm stays as it is: its one operator is in the domain of the standard, which does not have it."""
 
     options = FusionOptions(kind)
     options.enable_embed_layer_norm = False  # its table cannot be int8, and its mask may only be a prefix
