@@ -4,7 +4,6 @@ The TorchScript exporter with eager attention gives graphs that onnxruntime's op
 exporter's it cannot (MEASURED). Optimizing is `optimize.py`.
 """
 
-import contextlib
 import io
 import warnings
 from collections.abc import Mapping
@@ -55,8 +54,9 @@ def _exported(
     axes: Mapping[str, Mapping[int, str]],
 ) -> onnx.ModelProto:
     buffer = io.BytesIO()
-    noise = io.StringIO()  # a failed export prints its whole graph
-    with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(noise):
+    # an export that fails prints its whole graph: its log goes to the process's output, and is switched on by itself
+    quiet = tower.register_forward_pre_hook(lambda *_: cast(Any, torch._C)._jit_set_onnx_log_enabled(False))
+    with torch.no_grad(), warnings.catch_warnings(), quiet:
         warnings.simplefilter(
             "ignore"
         )  # the exporter warns of every Python value it traces; parity is checked

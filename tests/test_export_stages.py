@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import helper
 from tiny_graphs import graph
-from torch import nn
+from torch import Tensor, nn
 
 from lowclip_export.graph import image_graph
 from lowclip_export.onnx_edit import Feed
@@ -53,6 +54,18 @@ def test_whatever_an_encoder_raises_when_it_is_exported_is_one_sentence(error: E
         CheckpointError, match=r"torch cannot export .* image_embeds: odd; use another encoder"
     ):
         image_graph(Odd(), PreprocessSpec(size_px=8))
+
+
+def test_an_export_that_fails_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """torch would write its whole graph to the file descriptor itself."""
+
+    class Transform(nn.Module):
+        def forward(self, pixel_values: Tensor) -> Tensor:
+            return torch.fft.fftn(pixel_values).real
+
+    with pytest.raises(CheckpointError, match=r"torch cannot export .*fft.*; use another encoder"):
+        image_graph(Transform(), PreprocessSpec(size_px=8))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_embeddings_that_depend_on_their_batch_are_told(capsys: pytest.CaptureFixture[str]) -> None:
