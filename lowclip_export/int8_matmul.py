@@ -189,7 +189,9 @@ def _add_float_product(edit: GraphEdit, node: onnx.NodeProto, activation: Quanti
     floats = f"{activation.values}/float"
     if not edit.has(floats):
         edit.add("DequantizeLinear", [activation.values, activation.scale, activation.zero_point], floats)
-    dequantized = edit.add("DequantizeLinear", weights_inputs, f"{matrix}/float", axis=1)
+    dequantized = f"{matrix}/float"
+    if not edit.has(dequantized):  # layers may share their weights
+        edit.add("DequantizeLinear", weights_inputs, dequantized, axis=1)
     edit.add("MatMul", [floats, dequantized], node.output[0])
 
 

@@ -19,7 +19,7 @@ from lowclip_export.int8_matmul import (
 from lowclip_export.int8_storage import int8_projection, int8_tables
 from lowclip_export.onnx_edit import run_graph
 from lowclip_export.quantize import quantize_text
-from lowclip_export.recipe import FULL_RANGE, NEVER_SATURATES, MatMulRecipe
+from lowclip_export.recipe import FULL_RANGE, NEVER_SATURATES, MatMulRecipe, Operators
 from lowclip_export.smoothing import smoothed
 from lowclip_export.statistics import Calibration
 
@@ -87,8 +87,13 @@ def test_smoothing_changes_no_float_product_and_evens_the_channels():
     assert error(smooth) < 0.7 * error(model)
 
 
-@pytest.mark.parametrize("method", ["static", "mixed", "token"])
-def test_a_matrix_that_two_activations_meet_is_the_same_for_both(method: Literal["static", "mixed", "token"]):
+@pytest.mark.parametrize(
+    ("method", "operators"),
+    [("static", "onnxruntime"), ("mixed", "onnxruntime"), ("token", "onnxruntime"), ("static", "standard")],
+)
+def test_a_matrix_that_two_activations_meet_is_the_same_for_both(
+    method: Literal["static", "mixed", "token"], operators: Operators
+):
     """The exporter writes the weights that ALBERT's layers share once."""
     generator = np.random.default_rng(7)
     weights = generator.normal(size=(32, 32)).astype(np.float32)
@@ -102,7 +107,7 @@ def test_a_matrix_that_two_activations_meet_is_the_same_for_both(method: Literal
     tokens = generator.normal(size=(3, 7, 32)).astype(np.float32)
     tokens[..., 5] *= 20
     ((expected,),) = run_graph(model, [{"x": tokens}])
-    recipe = MatMulRecipe(method=method, smoothing=0.5)
+    recipe = MatMulRecipe(method=method, smoothing=0.5, operators=operators)
     ((found,),) = run_graph(
         quantize_text(model, recipe, Calibration(model, lambda: [{"x": tokens}])), [{"x": tokens}]
     )
