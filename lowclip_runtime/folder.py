@@ -21,6 +21,8 @@ PHOTO_SUFFIXES = frozenset(
         *("tif", "tiff", "avif", "jp2", "heic", "heif", "ppm", "pgm"),
     )
 )
+# Where network storage and Windows keep small copies of photos, and what was deleted.
+_OF_THE_SYSTEM = frozenset(("@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def gallery_root(folder: str | os.PathLike[str]) -> Path:
 
 
 def walk(root: Path) -> Listing:
-    """Every photo below `root`, in order of path; hidden files and folders are left out.
+    """Every photo below `root`, in order of path; hidden files and folders, and the system's own, are left out.
 
     Links are followed, once all folders have been walked that need none, and a folder reached a second time, by a link
     or a loop of links, is not walked again: so its photos have the names that they have without links.
@@ -154,7 +156,9 @@ def _list_folder(
             return [], []
         visited.add((about.st_dev, about.st_ino))
         with os.scandir(root / below) as opened:
-            entries = [entry for entry in opened if not entry.name.startswith(".")]
+            entries = [
+                one for one in opened if not one.name.startswith(".") and one.name not in _OF_THE_SYSTEM
+            ]
     except OSError as error:
         if not below:
             raise InputError(f"{root}: {os_reason(error)}; name a folder of photos") from error

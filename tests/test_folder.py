@@ -26,6 +26,21 @@ def test_photos_come_in_order_of_path_from_all_levels(tmp_path: Path) -> None:
     assert found(tmp_path) == ["a.jpeg", "a/b/c.webp", "a/z.png", "b.JPG"]
 
 
+def test_thumbnails_and_deleted_files_of_network_storage_are_no_photos(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "a/@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "a/x.jpg",
+        "#recycle/old.jpg",
+        "$RECYCLE.BIN/S-1/old.jpg",
+    )
+    listing = walk(tmp_path)
+    assert [file.path for file in listing.files] == ["a/x.jpg"]
+    indexed = {file.path: (file.size_bytes, file.mtime_ns) for file in listing.files}
+    before = {**indexed, "a/@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg": (5, 1)}  # by a release that looked there
+    assert changes(listing, before).gone == ["a/@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg"]
+
+
 def test_size_and_time_are_those_of_the_file(tmp_path: Path) -> None:
     put(tmp_path, "a.jpg")
     os.utime(tmp_path / "a.jpg", ns=(1, 1_700_000_000_123_456_789))
