@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowclip_runtime.errors import InputError
-from lowclip_runtime.files import check_file_target, whole_file
+from lowclip_runtime.files import check_file_target, flush, whole_file
 
 
 class VectorWriter(Protocol):
@@ -68,16 +68,19 @@ def ids_path(out: str | Path) -> Path:
 
 @contextlib.contextmanager
 def _npy(out: Path, dims: int) -> Iterator[VectorWriter]:
-    with (
-        whole_file(ids_path(out)) as ids_work,
-        whole_file(out) as work,
-        work.open("wb") as file,
-        # file names that are not UTF-8 come and go as their bytes
-        ids_work.open("w", encoding="utf-8", errors="surrogateescape") as ids_file,
-    ):
-        writer = _NpyWriter(file, ids_file, dims)
-        yield writer
-        writer.finish()
+    with whole_file(ids_path(out)) as ids_work, whole_file(out) as work:
+        with (
+            work.open("wb") as file,
+            # file names that are not UTF-8 come and go as their bytes
+            ids_work.open("w", encoding="utf-8", errors="surrogateescape") as ids_file,
+        ):
+            writer = _NpyWriter(file, ids_file, dims)
+            yield writer
+            writer.finish()
+        flush(work)
+        flush(ids_work)
+        # a kill between the one file's coming and the other's leaves no ids rather than those of other rows
+        ids_path(out).unlink(missing_ok=True)
 
 
 class _NpyWriter:

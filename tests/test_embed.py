@@ -1,5 +1,6 @@
 """Bulk embedding into files: what is written, what is left out, and what stays when it fails."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -100,6 +101,31 @@ def test_a_failure_keeps_the_old_file(tiny_clip: LowClip, out: Path) -> None:
     assert out.read_bytes() == before
     assert read_ids(out) == ["it"]
     assert names(out.parent) == ["vectors.npy", "vectors.npy.ids.txt"]
+
+
+def test_a_kill_between_the_two_files_leaves_no_ids_of_other_rows(tiny_clip: LowClip, out: Path) -> None:
+    embed_texts_to(tiny_clip, ["it", "pişik"], out)
+    killed = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from lowclip_runtime.vector_file import vector_file
+
+def trace(event, arguments):
+    if event == "os.rename" and str(arguments[1]) == {str(out)!r}:
+        put.append(1)
+    elif put and event == "os.rename":
+        import os
+        os._exit(9)
+
+put = []
+with vector_file({str(out)!r}, 2, {{}}) as writer:
+    writer.add(["at"], np.ones((1, 2), np.float32))
+    sys.addaudithook(trace)
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == 9
+    assert np.load(out).shape == (1, 2)
+    assert not ids_path(out).exists()
 
 
 def test_a_name_with_a_line_break_cannot_spoil_the_ids(
