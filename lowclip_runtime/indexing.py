@@ -59,6 +59,7 @@ class _Outcome:
     Attributes:
         said: facts of the user.
         embedding: (D,), or None for the `reason`.
+        stays: what the index has of this place does, since the file is out of reach.
         is_unchanged: the index has this content at this place.
         is_copy: it makes one more copy, see `copies.py`.
     """
@@ -71,6 +72,7 @@ class _Outcome:
     is_unchanged: bool = False
     is_copy: bool = False
     reason: str = ""
+    stays: bool = False
 
 
 def add_folder(
@@ -184,7 +186,7 @@ class _GalleryUpdate:
             path = outcome.file.path
             if outcome.embedding is None:
                 self.leave_out(path, outcome.reason)
-                broken += [self._id(path)] if path in self._changed else []
+                broken += [self._id(path)] if path in self._changed and not outcome.stays else []
             else:
                 payload = self._payload(outcome, before.get(self._id(path), {}))
                 points.append(Point(self._id(path), payload, outcome.embedding))
@@ -225,7 +227,7 @@ class _GalleryUpdate:
 
     def _outcome(self, photo: ReadPhoto) -> _Outcome:
         if photo.reason:
-            return _Outcome(photo.file, reason=photo.reason)
+            return _Outcome(photo.file, reason=photo.reason, stays=photo.is_out_of_reach)
         own = self._id(photo.file.path)
         ids = [point.id for point in photo.twins]
         is_known = bool(ids or self._contents.ids(photo.sha256, 1))

@@ -27,7 +27,11 @@ _HELD_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class ReadPhoto:
-    """One file: its `twins`, photos in the index with the same content, or `pixels`, or why it has neither."""
+    """One file: its `twins`, photos in the index with the same content, or `pixels`, or why it has neither.
+
+    Attributes:
+        is_out_of_reach: the `reason` is the system's, and says nothing of what the file holds.
+    """
 
     file: FoundFile
     sha256: str = ""
@@ -35,6 +39,7 @@ class ReadPhoto:
     twins: tuple[Point, ...] = ()
     pixels: Pixels | None = None
     reason: str = ""
+    is_out_of_reach: bool = False
 
 
 def read_photos(
@@ -65,7 +70,7 @@ def read_photos(
                 if content is opened and os.fstat(opened.fileno()).st_mtime_ns != before:
                     sha256 = f"{sha256}, then changed"  # these may be pixels of another content
         except OSError as error:
-            return ReadPhoto(file, reason=os_reason(error))
+            return ReadPhoto(file, reason=os_reason(error), is_out_of_reach=True)
         if isinstance(pixels, ImageError):
             return ReadPhoto(file, reason=printable(str(pixels).removeprefix(f"{path}: ")))
         return ReadPhoto(file, sha256, facts, pixels=pixels)

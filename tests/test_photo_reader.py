@@ -1,10 +1,13 @@
-"""Photos that change while they are read."""
+"""Photos that change while they are read, or cannot be."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_bundle import picture
+from tiny_index import counts
 
 from lowclip_runtime import photo_reader
 from lowclip_runtime.clip import LowClip
@@ -35,3 +38,26 @@ def test_a_large_photo_that_changes_while_it_is_read_says_nothing_of_others(
             assert report.failed == ()
         assert [Path(hit.path).name for hit in index.search("göy")] == ["copy.png", "a.png"]
         assert Path(index.search("sarı")[0].path).name == "a.png"
+
+
+def test_a_changed_photo_that_cannot_be_opened_stays_with_what_was_said_of_it(
+    tmp_path: Path, tiny_clip: LowClip, photos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, opened = photos["göy"], Path.open
+
+    def failing(path: Path, *how: Any, **more: Any) -> Any:
+        if path.name == photo.name:
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path, *how, **more)
+
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        assert index.add_folder(photo.parent).added == 6
+        index.set_facts({str(photo): {"who": "Leyla"}})
+        picture((250, 250, 9)).save(photo)
+        with monkeypatch.context() as late:
+            late.setattr(Path, "open", failing)
+            report = index.add_folder(photo.parent)
+        assert (counts(report), report.failed) == ({"unchanged": 5}, ((photo.name, "Input/output error"),))
+        assert index.search("göy", k=1, where={"who": "Leyla"})[0].score > 0.9
+        assert counts(index.add_folder(photo.parent)) == {"updated": 1, "unchanged": 5}
+        assert len(index.search("sarı", where={"who": "Leyla"})) == 1
