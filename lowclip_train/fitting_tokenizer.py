@@ -3,10 +3,12 @@
 Where tokenizers come from is `encoders.py`.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from tokenizers import Tokenizer as HfTokenizer
 from torch import nn
 
@@ -57,6 +59,21 @@ def check_words(vocabulary: Iterable[str], added: Iterable[str], source: str) ->
             f"the tokenizer of {source!r} must know words, but it knows only {shown}, as one made up where there are "
             "no files of a tokenizer; put the model's own (tokenizer.json, vocab.txt or the like) beside its weights"
         )
+
+
+def unknown_id(tokenizer: HfTokenizer) -> int | None:
+    """The id of a piece that the tokenizer does not know; None where it knows all, as of bytes."""
+    model = json.loads(tokenizer.to_str())["model"]
+    if "unk_id" in model:  # Unigram
+        return model["unk_id"]  # type: ignore[no-any-return]
+    return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else None
+
+
+def unknown_share(tokenizer: HfTokenizer, texts: Iterable[Sequence[int]]) -> float:
+    """How many of the pieces of texts, given as ids, it does not know."""
+    ids = np.fromiter((one for text in texts for one in text), np.int64)
+    unknown = unknown_id(tokenizer)
+    return float(np.mean(ids == unknown)) if unknown is not None and ids.size else 0.0
 
 
 def check_ids_fit(encoder: nn.Module, tokenizer: Path) -> None:

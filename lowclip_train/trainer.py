@@ -18,6 +18,7 @@ from lowclip_runtime.errors import ConfigError
 from lowclip_train.checkpoint import SCHEMA_VERSION, CheckpointManifest, save_checkpoint
 from lowclip_train.config import TrainConfig
 from lowclip_train.distributed import Processes, joined_processes
+from lowclip_train.fitting_tokenizer import read_tokenizer, unknown_share
 from lowclip_train.progress import ProgressReport, say
 from lowclip_train.run import Run, drawn_count, prepare_run
 from lowclip_train.run_folder import held_by_this_run
@@ -26,6 +27,7 @@ from lowclip_train.training_state import Progress, load_state, save_state
 from lowclip_train.training_step import train_step
 from lowclip_train.validation import EmbeddedParts, forget_parts, mean_average_precision, validate
 
+_MUCH_UNKNOWN = 0.2  # of the pieces of captions; a tokenizer of their language has a hundredth
 _VALIDATION = "validation"  # of the run's folder, what an epoch's has embedded so far
 
 
@@ -68,11 +70,24 @@ def _refuse_to_lose(config: TrainConfig, written: Path) -> None:
             )
 
 
+def _tell_unknown(run: Run) -> None:
+    """Captions of words that the tokenizer does not know look alike to the model, and nothing else would say so."""
+    captions = [c for image in run.images for of_lang in image.captions.values() for c in of_lang]
+    share = unknown_share(read_tokenizer(run.tokenizer_path), (c.token_ids for c in captions))
+    if share > _MUCH_UNKNOWN:
+        say(
+            f"the tokenizer does not know {share:.0%} of what the captions are made of; "
+            "name a text encoder, or vocabulary_corpora, of their languages"
+        )
+
+
 def _held(folder: Path, processes: Processes) -> contextlib.AbstractContextManager[None]:
     return held_by_this_run(folder) if processes.is_first else contextlib.nullcontext()
 
 
 def _take_steps(run: Run, progress: Progress, last: int, stop: Callable[[], bool]) -> None:
+    if run.processes.is_first:
+        _tell_unknown(run)
     report = _report(run, progress)
     saved_at, validated = time.monotonic(), False
     for step, rows in epoch_steps(run, progress.step, last):

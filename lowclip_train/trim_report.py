@@ -3,14 +3,14 @@
 Choosing them is `trim_vocab.py`.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer as HfTokenizer
+
+from lowclip_train.fitting_tokenizer import unknown_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,5 @@ def _segmented(tokenizer: HfTokenizer, words: list[str]) -> list[list[str]]:
 
 
 def _unknown_rate(tokenizer: HfTokenizer, texts: Sequence[str]) -> float:
-    model = json.loads(tokenizer.to_str())["model"]
-    unknown = model["unk_id"] if "unk_id" in model else tokenizer.token_to_id(model["unk_token"])
     encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    ids = np.concatenate([encoding.ids for encoding in encodings])
-    return float(np.mean(ids == unknown)) if unknown is not None else 0.0
+    return unknown_share(tokenizer, (encoding.ids for encoding in encodings))

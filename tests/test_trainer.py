@@ -160,6 +160,18 @@ def test_the_vocabulary_is_trimmed_before_training(tmp_path: Path) -> None:
         prepare_run(replace(config, towers=towers), tmp_path / "run")
 
 
+def test_captions_that_the_tokenizer_does_not_know_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(tmp_path)
+    train(config, tmp_path / "run", max_steps=1)
+    assert "does not know" not in capsys.readouterr().err
+    pairs = [replace(pair, caption="κόκκινο") for pair in read_pairs(tmp_path / "data/pairs.tsv")]
+    write_dataset(tmp_path / "data", "colours", tmp_path / "pictures", pairs, overwrite=True)
+    train(config, tmp_path / "other", max_steps=1)
+    assert "the tokenizer does not know 33% of what the captions are made of" in capsys.readouterr().err
+
+
 def test_a_state_that_finds_no_room_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
