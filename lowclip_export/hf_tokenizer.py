@@ -32,7 +32,7 @@ _DIACRITICS_DIFFERENCE = (
     "(ushaq), or in capitals without dots (DƏNIZ), is not read as if typed with them."
 )
 _MARKS_DIFFERENCE = (
-    "Marks and emoji that touch words (#it, it_qaçır), full stops behind names, drawn out letters (gözəəəl) and words "
+    'Marks and emoji that touch words (#it, "it"), full stops behind names, drawn out letters (gözəəəl) and words '
     "for photos (pişik şəkilləri) are not taken off, and emoji that stand alone are not read by their names."
 )
 _SCRIPTS_DIFFERENCE = (

@@ -25,12 +25,13 @@ from lowclip_runtime.shipped import shipped_bundle
 # The same arithmetic by another build of onnxruntime: 1 − 1e-6 is usual, int8 may round one value otherwise.
 MIN_COSINE = 0.9999
 BUNDLES = ("fp32", "fp16", "int8", "standard", "shipped")
-# whose capital I stands for İ where `restore_diacritics` says so: the model card tells that others read it otherwise
-READ_AS_MEANT = ("İTİN üstündə IŞIQ", "ı İ i I ə")
+# whose capital I stands for İ, and whose quotation marks go, where `restore_diacritics` says so: the model card tells
+# that others read it otherwise
+READ_AS_MEANT = ("İTİN üstündə IŞIQ", "ı İ i I ə", "“dırnaqda” – söz…")
 TEXTS = (
     *READ_AS_MEANT,
-    "Qırmızı PALTARLI qız", "İTİN üstündə QIRMIZI", "A DOG IN THE SNOW", "“dırnaqda” – söz…", "  iki   kişi\tdağda ",
-    "гырмызы МАШЫН", "I", "ı İ i ə", "qırmızı maşın", "e\u0301 və o\u0308rdək", "bir uşaq, iki it və üç pişik!",
+    "Qırmızı PALTARLI qız", "İTİN üstündə QIRMIZI", "A DOG IN THE SNOW", "sözlər – və Bakı’nın işi…",
+    "  iki   kişi\tdağda ", "гырмызы МАШЫН", "I", "ı İ i ə", "qırmızı maşın", "e\u0301 və o\u0308rdək", "bir uşaq, iki it və üç pişik!",
 )  # fmt: skip
 
 
