@@ -17,6 +17,7 @@ _LOOSE = re.compile(
     rf"""["()\[\]{{}}]|(?<![\w-])'|'(?![\w-])"""  # an apostrophe has a letter, digit or hyphen on both sides
     rf"|#+(?={_LETTER})|(?<={_LETTER})[_/]+(?={_LETTER})|(?<!\d)[+&|\\,;:]+(?={_LETTER})"
 )
+_WITH_ENDING = re.compile(rf'(?<!\w)"([^"]*\w)"(?={_LETTER})')  # "Titanik"in is titanikin
 _AFTER_A_NAME = re.compile(r"(?<=\w)\s*[.,:;?]+\s*$")
 _WORDS_OF_A_SENTENCE = 3
 _TOUCHING = re.compile(f"(?<={_LETTER})(?=[{PICTURES}])|(?<=[{PICTURES}])(?={_LETTER})")
@@ -33,7 +34,7 @@ def without_loose_marks(text: str) -> str:
     """
     if text.replace(" ", "").isalnum():
         return text
-    apart = _TOUCHING.sub(" ", _LOOSE.sub(" ", text))
+    apart = _TOUCHING.sub(" ", _LOOSE.sub(" ", _WITH_ENDING.sub(r" \1", text)))
     if len(apart.split()) < _WORDS_OF_A_SENTENCE:
         apart = _AFTER_A_NAME.sub("", apart)
     return text if apart.isspace() else apart

@@ -78,7 +78,7 @@ def normalize_text(text: str, spec: TextSpec) -> str:
         "NFC", clean
     )  # a letter and its mark, where what stood between them is gone
     if spec.restore_diacritics:
-        clean = without_loose_marks(clean)
+        clean = without_loose_marks(_DOTTED_I.sub("i", clean))  # a dot is no letter
     clean = _SPACES.sub(" ", clean).strip()
     if _SURROGATE.search(clean):
         raise TextError(f"the text {clean!a} is not valid UTF-8; type it again, or save its file as UTF-8")

@@ -30,6 +30,9 @@ SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True, restore_diacriti
         ("“qırmızı maşın” (yolda)", "qırmızı maşın yolda"),
         ("«it».", "it"),
         ("‘it’", "it"),
+        ("“Titanik”in afişası", "titanikin afişası"),
+        ('"it" və ya"pişik"', "it və ya pişik"),
+        ("İT,İNCİ.".lower(), "it inci"),  # by Python: i and a dot above
         ("it,pişik;qız", "it pişik qız"),
         ("it+pişik ,qız", "it pişik qız"),
         ("it & pişik | qız", "it & pişik | qız"),
