@@ -15,7 +15,8 @@ _LETTER = r"[^\W\d_]"
 PICTURES = "\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
 _LOOSE = re.compile(
     rf"""["()\[\]{{}}]|(?<![\w-])'|'(?![\w-])"""  # an apostrophe has a letter, digit or hyphen on both sides
-    rf"|#+(?={_LETTER})|(?<={_LETTER})[_/]+(?={_LETTER})|(?<!\d)[+&|\\,;:]+(?={_LETTER})"
+    # each run of marks from its first one on: else it is looked through as often as it has marks
+    rf"|(?<!#)#+(?={_LETTER})|(?<={_LETTER})[_/]+(?={_LETTER})|(?<![\d+&|\\,;:])[+&|\\,;:]+(?={_LETTER})"
 )
 _WITH_ENDING = re.compile(rf'(?<!\w)"([^"]*\w)"(?={_LETTER})')  # "Titanik"in is titanikin
 _AFTER_A_NAME = re.compile(r"(?<=\w)\s*[.,:;?]+\s*$")

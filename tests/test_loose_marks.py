@@ -1,5 +1,8 @@
 """Marks beside words and letters drawn out in them: what goes, and what stays."""
 
+import time
+from dataclasses import replace
+
 import pytest
 
 from lowclip_runtime.loose_marks import without_drawn_out_letters
@@ -85,6 +88,14 @@ def test_other_marks_and_two_letters_alike_stay(text: str) -> None:
 @pytest.mark.parametrize("text", ["iii", "viii", "xııı əsr", "xxx", "clxxx"])
 def test_roman_numerals_stay(text: str) -> None:
     assert without_drawn_out_letters(text) == text
+
+
+@pytest.mark.parametrize("mark", "#+_/\"'.🐶")
+def test_marks_in_thousands_are_read_at_once(mark: str) -> None:
+    """A text of a long model; looked through as often as it has marks it would take seconds."""
+    began = time.perf_counter()
+    normalize_text("it" + mark * 16_000 + " it", replace(SHIPPED, max_tokens=512))
+    assert time.perf_counter() - began < 2
 
 
 def test_other_models_read_them_as_they_are() -> None:
