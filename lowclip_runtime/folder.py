@@ -21,8 +21,11 @@ PHOTO_SUFFIXES = frozenset(
         *("tif", "tiff", "avif", "jp2", "heic", "heif", "ppm", "pgm"),
     )
 )
-# Where network storage and Windows keep small copies of photos, and what was deleted.
-_OF_THE_SYSTEM = frozenset(("@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information"))
+# Where network storage and Windows, which spells its own one way or the other, keep small copies of photos, and what
+# was deleted.
+_OF_THE_SYSTEM = frozenset(
+    ("@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information")
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ def test_thumbnails_and_deleted_files_of_network_storage_are_no_photos(tmp_path:
         "a/x.jpg",
         "#recycle/old.jpg",
         "$RECYCLE.BIN/S-1/old.jpg",
+        "c/$Recycle.Bin/S-1/old.jpg",
     )
     listing = walk(tmp_path)
     assert [file.path for file in listing.files] == ["a/x.jpg"]
