@@ -36,14 +36,16 @@ def keep(one: object) -> None:
 def close_files_of(folder: Path) -> None:
     """Close what this process has open below `folder`, and the folder that it lies in, where the system tells.
 
-    By its copies it shares its parent's locks, which would outlive a parent that is killed.
+    So it does below what shall take the place of `folder`, beside it (`files.py`). By its copies it shares its parent's
+    locks, which would outlive a parent that is killed, or that has closed its own.
     """
     if not _DESCRIPTORS.is_dir():
         return
+    below = (f"{folder}/", f"{folder.parent}/.{folder.name}.")
     for descriptor in list(_DESCRIPTORS.iterdir()):
         with contextlib.suppress(OSError):  # that of this listing is closed by now
             opened = descriptor.readlink()
-            if opened == folder.parent or folder in opened.parents:
+            if opened == folder.parent or str(opened).startswith(below):
                 os.close(int(descriptor.name))
 
 

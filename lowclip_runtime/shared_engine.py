@@ -40,9 +40,9 @@ class SharedEngine:
         self._asking: set[object] = set()  # one for each question
         self._is_closing = self._is_closed = False
         self._engine: Any  # an EdgeShard, or None while it is opened anew
+        after_forks(self, SharedEngine._leave_to_parent)  # also while it is opened
         with engine_errors(path):
             self._engine = load_engine(path)
-        after_forks(self, SharedEngine._leave_to_parent)
 
     def _leave_to_parent(self) -> None:
         keep(self)

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from tiny_bundle import picture
 
-from lowclip_runtime import session
+from lowclip_runtime import new_shard, session, shared_engine
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.index import Index
@@ -192,6 +193,38 @@ os.kill(os.getpid(), 9)
         Index.open(tmp_path / "i", clip).close()
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("where", [new_shard, shared_engine])
+def test_a_child_of_the_moment_in_which_an_engine_is_opened_holds_nothing_of_it(
+    where: ModuleType, tmp_path: Path, clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread forked: the index, or a new shard beside the old one, would be locked as long as that child is."""
+    load, children = where.load_engine, []
+
+    def load_while_forking(*arguments: Any) -> Any:
+        engine = load(*arguments)
+        if not (child := os.fork()):
+            time.sleep(_PATIENCE_S)
+            os._exit(0)
+        children.append(child)
+        return engine
+
+    with Index.open(tmp_path / "i", clip) as index:
+        index.add_folder(gallery)
+    del index  # which would close the files of this one, too
+    monkeypatch.setattr(where, "load_engine", load_while_forking)
+    try:
+        Index.open(tmp_path / "i", clip).close()
+        with Index.open(tmp_path / "i", clip) as index:
+            index.compact()
+        with Index.open(tmp_path / "i", clip) as index:
+            assert len(index.search("göy")) == 1
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert children
 
 
 def test_a_child_that_opens_an_index_of_its_own_keeps_it(tmp_path: Path, clip: LowClip) -> None:
