@@ -20,6 +20,7 @@ SHIPPED = TextSpec(lowercase="azerbaijani", from_cyrillic=True, restore_diacriti
         ("it olan şəkillər", "it"),
         ("it olan fotoşəkilləri", "it"),
         ("it fotoları şəkilləri", "it"),
+        ("ekran olan şəkillər", "ekran"),
     ],
 )
 def test_that_photos_are_wanted_is_no_part_of_what_of(typed: str, meant: str) -> None:
@@ -32,6 +33,7 @@ def test_that_photos_are_wanted_is_no_part_of_what_of(typed: str, meant: str) ->
     [
         "şəkilləri",
         "ekran şəkli",  # a screenshot
+        "ekran şəkilləri",
         "köhnə şəkillər",  # old ones
         "divarda şəkilləri olan otaq",
         "uşaq şəkilləri çəkən qadın",
