@@ -227,6 +227,12 @@ def test_a_child_of_the_moment_in_which_an_engine_is_opened_holds_nothing_of_it(
     assert children
 
 
+def test_a_child_keeps_files_of_its_own_beside_those_of_the_index(tmp_path: Path, clip: LowClip) -> None:
+    with Index.open(tmp_path / "i", clip), (tmp_path / "i/log").open("w") as log:
+        in_child(lambda: print("written", file=log, flush=True))
+    assert (tmp_path / "i/log").read_text() == "written\n"
+
+
 def test_a_child_that_opens_an_index_of_its_own_keeps_it(tmp_path: Path, clip: LowClip) -> None:
     """Also once it has closed its parent's, whose files' numbers its own have now."""
     index = Index.open(tmp_path / "i", clip)
