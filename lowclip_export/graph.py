@@ -71,6 +71,8 @@ def _exported(
                 opset_version=OPSET,
                 dynamo=False,
             )
+        except (MemoryError, OSError):  # no fault of the encoder
+            raise
         except Exception as error:  # an encoder that is traced raises whatever it likes
             raise CheckpointError(
                 f"torch cannot export the tower that gives {output}: {first_line(error)}; use another encoder"

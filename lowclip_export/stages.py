@@ -88,6 +88,8 @@ class Stages:
         """
         try:
             embeddings = self.embed(graph)
+        except (MemoryError, OSError):  # no fault of the encoder
+            raise
         except Exception as error:  # onnxruntime's have no class in common
             raise CheckpointError(
                 f"the {self.kind} tower's {stage} graph cannot be run ({first_line(error)}); use another encoder"

@@ -31,7 +31,8 @@ READ_AS_MEANT = ("İTİN üstündə IŞIQ", "ı İ i I ə", "“dırnaqda” –
 TEXTS = (
     *READ_AS_MEANT,
     "Qırmızı PALTARLI qız", "İTİN üstündə QIRMIZI", "A DOG IN THE SNOW", "sözlər – və Bakı’nın işi…",
-    "  iki   kişi\tdağda ", "гырмызы МАШЫН", "I", "ı İ i ə", "qırmızı maşın", "e\u0301 və o\u0308rdək", "bir uşaq, iki it və üç pişik!",
+    "  iki   kişi\tdağda ", "гырмызы МАШЫН", "I", "ı İ i ə", "qırmızı maşın", "e\u0301 və o\u0308rdək",
+    "bir uşaq, iki it və üç pişik!",
 )  # fmt: skip
 
 
