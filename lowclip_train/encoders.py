@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lowclip_runtime.errors import ConfigError, first_line
+from lowclip_runtime.files import whole_file
 from lowclip_train.fitting_tokenizer import check_tokenizer_knows_words, read_tokenizer
 from lowclip_train.pretrained import told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
@@ -142,13 +143,20 @@ def tokenizer_file(source: str, folder: Path) -> Path:
         check_tokenizer_knows_words(read_tokenizer(local), source)
         return local
     fetched = folder / f"tokenizer-{source.replace('/', '--')}.json"
-    if not fetched.is_file():
-        advice = "give a hub name or a folder with a tokenizer.json"
-        with told_in_one_sentence(f"no fast tokenizer could be loaded from {source!r}", advice):
-            tokenizer = AutoTokenizer.from_pretrained(source).backend_tokenizer
-            check_tokenizer_knows_words(tokenizer, source)
-            tokenizer.save(str(fetched))
+    advice = "give a hub name or a folder with a tokenizer.json"
+    with told_in_one_sentence(f"no fast tokenizer could be loaded from {source!r}", advice):
+        tokenizer = AutoTokenizer.from_pretrained(source).backend_tokenizer
+        check_tokenizer_knows_words(tokenizer, source)
+    keep_tokenizer(fetched, tokenizer.to_str(pretty=True))
     return fetched
+
+
+def keep_tokenizer(path: Path, tokenizer_json: str) -> None:
+    """Write it where it is not there yet, or another one is; a kill leaves the whole file or none."""
+    content = tokenizer_json.encode()
+    if not path.is_file() or path.read_bytes() != content:
+        with whole_file(path) as work:
+            work.write_bytes(content)
 
 
 def text_encoder_config(encoder: nn.Module) -> dict[str, Any]:

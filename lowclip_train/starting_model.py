@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from lowclip_runtime.errors import ConfigError, DatasetError
-from lowclip_runtime.files import whole_file
 from lowclip_runtime.schema import to_dict
 from lowclip_runtime.spec import TextSpec
 from lowclip_train.config import TrainConfig
 from lowclip_train.encoders import (
     check_image_size,
+    keep_tokenizer,
     pretrained_image_encoder,
     pretrained_text_encoder,
     text_encoder_config,
@@ -138,9 +138,7 @@ def _trim(
 ) -> tuple[Path, TextSpec]:
     keep_embedding_rows(encoder, vocabulary.kept_rows.tolist())
     path = folder / "tokenizer.json"
-    if not path.is_file() or path.read_text("utf-8") != vocabulary.tokenizer_json:
-        with whole_file(path) as work:
-            work.write_text(vocabulary.tokenizer_json, "utf-8")
+    keep_tokenizer(path, vocabulary.tokenizer_json)
     pad_token_id = vocabulary.new_id(text.pad_token_id)
     cast(Any, encoder).config.pad_token_id = pad_token_id
     return path, replace(text, pad_token_id=pad_token_id)

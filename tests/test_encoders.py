@@ -136,6 +136,20 @@ def test_a_vocabulary_of_another_layout_is_converted(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("what", ["another vocabulary", "half a file"])
+def test_a_vocabulary_is_converted_anew_where_another_was(tmp_path: Path, what: str) -> None:
+    """Else a run whose tokenizer did not fit could not be begun again with the right one, nor after a kill."""
+    folder = write_text_encoder(tmp_path / "bert")
+    (folder / "tokenizer.json").unlink()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    (folder / "vocab.txt").write_text("\n".join([*special, "red", "picture"]), "utf-8")
+    before = tokenizer_file(str(folder), tmp_path)
+    if what == "half a file":
+        before.write_bytes(before.read_bytes()[:100] + "ə".encode()[:1])
+    (folder / "vocab.txt").write_text("\n".join([*special, "picture", "red"]), "utf-8")
+    assert HfTokenizer.from_file(str(tokenizer_file(str(folder), tmp_path))).token_to_id("red") == 5
+
+
 @pytest.mark.parametrize("kind", ["t5", "bart"])
 def test_an_encoder_with_a_decoder_is_refused(tmp_path: Path, kind: str) -> None:
     sizes = {"vocab_size": 20, "d_model": 16, "num_layers": 1, "encoder_layers": 1, "decoder_layers": 1}
