@@ -172,10 +172,9 @@ def _timm_model(name: str, **options: Any) -> nn.Module:
         close = timm.list_models(f"*{name}*")[:3]
         hint = f"; did you mean {', '.join(close)}?" if close else "; see timm.list_models()"
         raise ConfigError(f"timm has no image encoder named {name!r}{hint}")
-    try:
+    advice = "look whether the hub can be reached, and remove from its cache what is damaged"
+    with told_in_one_sentence(f"the weights of {name!r} could not be loaded from the hub", advice):
         model: nn.Module = timm.create_model(name, **options)
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(f"the weights of {name!r} could not be loaded from the hub ({error})") from error
     return model
 
 

@@ -88,6 +88,24 @@ def test_a_file_that_is_no_state_dict_is_told_in_a_sentence(tmp_path: Path, name
         pretrained_classifier("test_resnet", str(tmp_path / "list.pth"))
 
 
+def test_a_damaged_file_of_the_hub_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an interrupted download leaves it."""
+    repository = str(timm.get_pretrained_cfg("test_resnet").hf_hub_id).replace("/", "--")
+    folder = tmp_path / f"models--{repository}"
+    (folder / "snapshots/1").mkdir(parents=True)
+    (folder / "snapshots/1/model.safetensors").write_bytes(b"half")
+    (folder / "refs").mkdir()
+    (folder / "refs/main").write_text("1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        ConfigError, match=r"weights of 'test_resnet' .* from the hub \(.*header.*\); .* its cache"
+    ):
+        pretrained_image_encoder("test_resnet", "hub")
+
+
 def test_a_text_encoder_is_rebuilt_from_its_config(tmp_path: Path) -> None:
     folder = write_text_encoder(tmp_path / "bert", layers=3)
     encoder = pretrained_text_encoder(str(folder), (0, 2))
