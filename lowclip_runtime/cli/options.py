@@ -79,7 +79,7 @@ def json_line(value: Any) -> str:
 
 
 def refuse_in_one_sentence(command: F) -> F:
-    """Turn a `LowClipError` or what the system refuses into click's one-line error and exit status 1."""
+    """Turn a `LowClipError`, a missing extra or what the system refuses into click's one-line error, exit status 1."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -87,6 +87,12 @@ def refuse_in_one_sentence(command: F) -> F:
             return command(*args, **kwargs)
         except LowClipError as error:
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            extra = command.__module__.partition(".")[0].removeprefix("lowclip_")
+            if extra == "runtime":  # needs no extra, so its installation is broken
+                raise
+            told = f"{error.name} is not installed; run: pip install 'lowclip[{extra}]'"
+            raise click.ClickException(told) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # `lowclip search … | head`: click ends quietly
                 raise
