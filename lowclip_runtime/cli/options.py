@@ -91,7 +91,8 @@ def refuse_in_one_sentence(command: F) -> F:
             extra = command.__module__.partition(".")[0].removeprefix("lowclip_")
             if extra == "runtime":  # needs no extra, so its installation is broken
                 raise
-            told = f"{error.name} is not installed; run: pip install 'lowclip[{extra}]'"
+            needed = f"pip install 'lowclip[{extra}]'"
+            told = f"{error.name} is not installed; run: {needed}" if error.name else str(error)
             raise click.ClickException(told) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # `lowclip search … | head`: click ends quietly
