@@ -1,9 +1,10 @@
 """Takes a whole folder out of an index, once what its users said of the photos is said of their copies elsewhere."""
 
+import bisect
 import itertools
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lowclip_runtime.errors import InputError
@@ -90,7 +91,7 @@ def _above(names: Iterable[str]) -> tuple[str, ...]:
 def _said_below(
     shard: Shard, above: tuple[str, ...], before: Iterable[SaidBefore]
 ) -> tuple[list[str], dict[str, dict[str, Said]]]:
-    """Ids of the photos below a folder, and content → absolute path → facts: of `before` those that no photo has."""
+    """Ids of the photos below a folder, and content → names → facts: of `before` those that no photo has."""
     left: dict[str, list[SaidBefore]] = {}
     for one in before:
         left.setdefault(one.sha256, []).append(one)
@@ -100,30 +101,35 @@ def _said_below(
         if record.absolute_path.startswith(above):
             ids.append(record.id)
             if its:
-                said.setdefault(record.sha256, {})[record.absolute_path] = its
+                said.setdefault(record.sha256, {})[_names_up(record.absolute_path)] = its
         if of_content := left.get(record.sha256):
             left[record.sha256] = [one for one in of_content if not one.said.items() <= its.items()]
     for one in filter(lambda one: one.said, itertools.chain.from_iterable(left.values())):
-        said.setdefault(one.sha256, {}).setdefault(one.path, dict(one.said))
+        said.setdefault(one.sha256, {}).setdefault(_names_up(one.path), dict(one.said))
     return ids, said
 
 
 def _of_copies(shard: Shard, above: tuple[str, ...], said: dict[str, dict[str, Said]]) -> dict[str, Said]:
     """Photo elsewhere → the facts that it takes over; `said` is used up."""
+    # in order, those who share most names stand side by side: of thousands of copies not all are looked at
+    in_order = {sha256: sorted(holders) for sha256, holders in said.items()}
     taken: dict[str, Said] = {}
     others: list[tuple[PhotoRecord, Said]] = []
     for record, its in _records(shard):
-        holders = said.get(record.sha256, {})
+        holders = in_order.get(record.sha256, [])
         if not holders or record.absolute_path.startswith(above):
             continue
-        holder = max(holders, key=lambda one: _alike(one, record.absolute_path))
-        if not _alike(holder, record.absolute_path):
+        names = _names_up(record.absolute_path)
+        place = bisect.bisect(holders, names)
+        beside = range(max(0, place - 1), min(place + 1, len(holders)))
+        nearest = max(beside, key=lambda one: _alike(holders[one], names))
+        if not _alike(holders[nearest], names):
             others.append((record, its))
         else:
-            taken[record.absolute_path] = {**holders.pop(holder), **its}
+            taken[record.absolute_path] = {**said[record.sha256].pop(holders.pop(nearest)), **its}
     for record, its in others:
-        if holders := said[record.sha256]:
-            taken[record.absolute_path] = {**holders.pop(next(iter(holders))), **its}
+        if left := said[record.sha256]:
+            taken[record.absolute_path] = {**left.pop(next(iter(left))), **its}
     return taken
 
 
@@ -132,7 +138,12 @@ def _records(shard: Shard) -> Iterator[tuple[PhotoRecord, Said]]:
         yield PhotoRecord.from_payload(point.payload), dict(said_by_users(point.payload))
 
 
+def _names_up(path: str) -> str:
+    """The names of a path from the file's own up, apart by what stands in no name and before all that does."""
+    return "\0".join(reversed(path.split("/")))
+
+
 def _alike(one: str, other: str) -> int:
-    """How many names, from the file's own up, two paths have in common."""
-    pairs = zip(reversed(PurePosixPath(one).parts), reversed(PurePosixPath(other).parts), strict=False)
+    """How many names, from the file's own up, two of `_names_up` have in common."""
+    pairs = zip(one.split("\0"), other.split("\0"), strict=False)
     return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))

@@ -37,6 +37,7 @@ class KeptFacts:
     ) -> None:
         self._of_photo: dict[str, UsersFacts] = {}
         self._holders: dict[str, dict[str, SaidBefore]] = {}  # content → ids of those that had it
+        self._alike: dict[tuple[str, str], list[str]] = {}  # content, file name → these of that name
         self._new: set[str] = set()  # contents that no photo had before
         self._left = {before.sha256 for before in left}
         self._photos: list[SaidBefore] = []
@@ -59,6 +60,7 @@ class KeptFacts:
 
     def _hold(self, one: str, before: SaidBefore) -> None:
         self._holders.setdefault(before.sha256, {}).setdefault(one, before)
+        self._alike.setdefault((before.sha256, PurePosixPath(before.path).name), []).append(one)
 
     def since(self, one: str, payload: Mapping[str, Any]) -> UsersFacts:
         """What was said of a photo meanwhile, by its `payload` of now; it holds for what its place shows."""
@@ -81,9 +83,10 @@ class KeptFacts:
             holders.pop(one, None)
             return self._of_photo.get(one, {})
         if holders:
-            name = PurePosixPath(path).name
-            alike = (other for other, its in holders.items() if PurePosixPath(its.path).name == name)
-            return holders.pop(next(alike, next(iter(holders)))).said
+            alike = self._alike.get((sha256, PurePosixPath(path).name), [])
+            while alike and alike[0] not in holders:  # taken
+                del alike[0]
+            return holders.pop(alike[0] if alike else next(iter(holders))).said
         if not is_known and sha256 not in self._left:
             self._new.add(sha256)
         return self._of_photo.get(one, {}) if sha256 in self._new else {}

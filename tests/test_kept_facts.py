@@ -1,12 +1,15 @@
 """Facts of users, where photos are renumbered, change places or are moved together; galleries in galleries."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_bundle import picture
 
-from lowclip_runtime import indexing
+from lowclip_runtime import forgetting, indexing, kept_facts
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.index import Index
 
@@ -223,6 +226,33 @@ def test_copies_of_one_name_keep_their_facts_by_their_folders(tmp_path: Path, ti
         assert index.forget(tmp_path / "photos") == 8
         albums = {hit.payload["album"][0]: hit.payload["who"] for hit in index.search("göy", k=20)}
         assert albums == {folder: folder for folder in folders}
+
+
+def test_many_copies_of_one_photo_are_not_all_looked_at_for_each(
+    tmp_path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+
+    def counted(of: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: (looked.append(given), of(*given))[1]
+
+    monkeypatch.setattr(kept_facts, "PurePosixPath", counted(kept_facts.PurePosixPath))
+    monkeypatch.setattr(forgetting, "_alike", counted(forgetting._alike))
+    photos = tmp_path / "photos"
+    (photos / "a").mkdir(parents=True)
+    picture((9, 9, 200)).save(photos / "a/0.png")
+    for number in range(1, 100):
+        shutil.copy(photos / "a/0.png", photos / f"a/{number}.png")
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(photos)
+        index.set_facts({str(photos / f"a/{number}.png"): {"nr": number} for number in range(100)})
+        (photos / "a").rename(photos / "b")
+        assert index.add_folder(photos).removed == 100
+        moved = photos.rename(tmp_path / "moved")
+        index.add_folder(moved)
+        assert index.forget(photos) == 100
+        assert {int(Path(hit.path).stem) - hit.payload["nr"] for hit in index.search("göy", 100)} == {0}
+    assert len(looked) <= 5 * 100  # 100 × 100 if each were compared with each
 
 
 def test_a_folder_that_is_given_up_leaves_no_facts_where_there_is_no_copy(
