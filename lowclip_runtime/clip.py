@@ -8,6 +8,7 @@ a process that only searches by text saves its time and memory.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -224,12 +225,13 @@ class LowClip:
     @lazy
     def _remembered(self) -> Callable[[str], Embeddings]:
         """One text → (1, D), of the last few hundred without running the tower."""
+        this: LowClip = weakref.proxy(self)  # holding itself, it would stay until Python looks for cycles
 
         @lru_cache(_REMEMBERED_QUERIES)
         def embed(text: str) -> Embeddings:
-            if "tokenizer" not in vars(self):  # both take as long to open as all else of a first answer
-                self.text_session.open_ahead()
-            return self._embed_tokens(self.tokenizer.token_ids([text]))
+            if "tokenizer" not in vars(this):  # both take as long to open as all else of a first answer
+                this.text_session.open_ahead()
+            return this._embed_tokens(this.tokenizer.token_ids([text]))
 
         return embed
 

@@ -1,5 +1,7 @@
 """`LowClip` against answers computed in numpy: order, batches, laziness, and what it refuses."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +211,19 @@ def test_a_query_that_is_asked_again_does_not_run_the_tower(
     np.testing.assert_array_equal(clip.embed_texts(["it"]), first)
     with pytest.raises(TextError):
         clip.embed_texts([""])
+
+
+def test_what_nobody_uses_any_more_is_freed_at_once(tiny_bundle: Path, photos: dict[str, Path]) -> None:
+    gc.disable()  # else it might free what holds itself
+    try:
+        clip = LowClip.open(tiny_bundle)
+        clip.embed_texts(["it"])
+        clip.embed_images(photos.values())
+        clip_and_tower = weakref.ref(clip), weakref.ref(clip.text_session)
+        del clip
+        assert [one() for one in clip_and_tower] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_the_tower_of_a_first_text_is_opened_while_the_tokenizer_is_read(
