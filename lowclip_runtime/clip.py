@@ -180,7 +180,7 @@ class LowClip:
         try:
             return resize(decode(image, spec, budget=self._decode_budget), spec)
         except ImageError as error:
-            return error
+            return ImageError(str(error))  # anew: its traceback would hold the file's content
 
     def embed_pixels(self, pixels: Sequence[Pixels]) -> Embeddings:
         """N images as `read_pixels` gives them → embeddings (N, D), in one run of the tower."""

@@ -1,6 +1,7 @@
 """`LowClip` against answers computed in numpy: order, batches, laziness, and what it refuses."""
 
 import gc
+import io
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,14 @@ def test_a_broken_image_is_named_with_its_place(
         tiny_clip.embed_images([photos["göy"], broken])
     with pytest.raises(ImageError, match=r"images\[2\]: the given bytes"):
         tiny_clip.embed_images([photos["göy"], photos["ağ"], b"no image"])
+
+
+def test_the_reason_of_a_broken_image_does_not_hold_its_content(tiny_clip: LowClip) -> None:
+    content = io.BytesIO(b"no image")
+    kept = weakref.ref(content)
+    reason = tiny_clip.read_pixels(content)
+    del content
+    assert isinstance(reason, ImageError) and kept() is None
 
 
 def test_embed_each_gives_reasons_in_their_places(tiny_clip: LowClip, photos: dict[str, Path]) -> None:
