@@ -16,7 +16,7 @@ from lowclip_runtime.bootstrap import Bootstrap, mean_interval
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.evaluate import Embedder, Embeddings, OnProgress, counted, existing_images
 from lowclip_runtime.folder import walk
-from lowclip_runtime.metrics import query_results, relevant_ranks
+from lowclip_runtime.metrics import query_results, relevant_ranks, scores_of_each
 from lowclip_runtime.pairs import Pair, is_blank
 from lowclip_runtime.points import composed
 from lowclip_runtime.tab_separated import numbered_rows
@@ -56,7 +56,7 @@ def zero_shot(
     of_class: list[list[int]] = [[] for _ in labelled.labels]
     for image, label in enumerate(labelled.class_of_image):
         of_class[label].append(image)
-    scores = labels.astype(np.float64) @ images.astype(np.float64).T  # (C, I), see `query_results`
+    scores = scores_of_each(labels, images)  # C of them, (I,) each
     precision = np.asarray(
         [precision_at_k(of_label, rows, 10) for of_label, rows in zip(scores, of_class, strict=True)]
     )  # (C,)

@@ -1,5 +1,7 @@
 """Retrieval metrics against figures worked out by hand, and against a slow definition on random cases."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -83,6 +85,17 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = retrieval_metrics(queries, gallery, relevant)
     monkeypatch.setattr(metrics, "_CHUNK", 3)
     assert retrieval_metrics(queries, gallery, relevant) == whole
+
+
+def test_memory_is_that_of_a_chunk_however_large_the_gallery() -> None:
+    queries, gallery = np.ones((64, 2), np.float32), np.ones((400_000, 2), np.float32)
+    tracemalloc.start()
+    try:
+        first = next(metrics.scores_of_each(queries, gallery))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert first.shape == (400_000,) and peak < 60e6  # all scores at once are 205 MB
 
 
 @pytest.mark.parametrize("relevant", [[[0], []], [[0]]])
