@@ -293,6 +293,6 @@ class Index:
     def _embed_image(self, image: ImageInput) -> NDArray[np.float32]:
         pixels = self._clip.read_pixels(image)
         if isinstance(pixels, ImageError):
-            raise pixels
+            raise ImageError(str(pixels))  # one that no variable here names: it would hold the image
         (embedding,) = self._clip.embed_pixels([pixels])
         return embedding  # type: ignore[no-any-return]

@@ -1,5 +1,6 @@
 """`LowClip` against answers computed in numpy: order, batches, laziness, and what it refuses."""
 
+import contextlib
 import gc
 import io
 import weakref
@@ -106,6 +107,20 @@ def test_the_reason_of_a_broken_image_does_not_hold_its_content(tiny_clip: LowCl
     reason = tiny_clip.read_pixels(content)
     del content
     assert isinstance(reason, ImageError) and kept() is None
+
+
+def test_a_search_by_a_broken_image_does_not_hold_it(tmp_path: Path, tiny_clip: LowClip) -> None:
+    content = io.BytesIO(b"no image")
+    kept = weakref.ref(content)
+    gc.disable()  # else it might free what holds itself
+    try:
+        with Index.open(tmp_path / "i", tiny_clip) as index:
+            with contextlib.suppress(ImageError):  # `pytest.raises` would hold the error
+                index.search_image(content)
+            del content
+            assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_embed_each_gives_reasons_in_their_places(tiny_clip: LowClip, photos: dict[str, Path]) -> None:
