@@ -19,9 +19,8 @@ from lowclip_train.progress import say
 
 # float graphs differ by the order of sums only, which is some 1e-6 of cosine; more means a wrong graph
 _FLOAT_MIN_COSINE = 0.9999
-_FAIR_COSINE = (
-    0.95  # to torch, on average; random weights may have less, trained ones had more in every precision
-)
+# to torch, on average; random weights may have less, trained ones had more in every precision
+_FAIR_COSINE = 0.95
 _ALONE = 0.01  # how far an embedding may be from the same in a batch unsaid; rounding to fp16 is 0.001
 _INSTEAD = {
     "fp16": "its numbers do not fit into fp16, so export with --quantize int8 or none",

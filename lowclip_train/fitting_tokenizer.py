@@ -17,11 +17,8 @@ from lowclip_runtime.spec import TextSpec
 from lowclip_train.pretrained import told_in_one_sentence
 
 _SHOWN = 5
-_POSITION_TABLES = (
-    "position_embeddings",
-    "position_embedding",
-    "wpe",
-)  # of BERT and its kin, of CLIP, of GPT-2
+# of BERT and its kin, of CLIP, of GPT-2
+_POSITION_TABLES = ("position_embeddings", "position_embedding", "wpe")
 
 
 def read_tokenizer(path: Path) -> HfTokenizer:

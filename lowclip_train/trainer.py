@@ -27,7 +27,7 @@ from lowclip_train.training_state import Progress, load_state, save_state
 from lowclip_train.training_step import train_step
 from lowclip_train.validation import EmbeddedParts, forget_parts, mean_average_precision, validate
 
-_MUCH_UNKNOWN = 0.2  # of the pieces of captions; a tokenizer of their language has a hundredth
+_MUCH_UNKNOWN = 0.2  # of the pieces of captions; a tokenizer of their language knows nearly all
 _VALIDATION = "validation"  # of the run's folder, what an epoch's has embedded so far
 
 

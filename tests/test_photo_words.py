@@ -32,6 +32,7 @@ def test_that_photos_are_wanted_is_no_part_of_what_of(typed: str, meant: str) ->
     "text",
     [
         "şəkilləri",
+        "! şəkilləri",  # of nothing that is named
         "ekran şəkli",  # a screenshot
         "ekran şəkilləri",
         "köhnə şəkillər",  # old ones
