@@ -15,23 +15,23 @@ class Copies:
         self._first: set[str] = set()  # contents of which one was no copy
         self._kept: set[str] = set()  # contents that places among `leaving` still have
 
-    def is_copy(self, one: str, sha256: str, others: Collection[str]) -> bool:
+    def is_copy(self, one: str, content_hash: str, others: Collection[str]) -> bool:
         """Whether the photo `one`, whose place did not have this content before, is a copy.
 
         Args:
             others: ids of some other photos that have this content, or had it.
         """
-        known = sha256 in self._first or sha256 in self._kept
+        known = content_hash in self._first or content_hash in self._kept
         if known or not all(map(self._leaves, others)):
             return True
         if others or self._leaves(one):  # else it stays, and is among the others of those to come
-            self._first.add(sha256)
+            self._first.add(content_hash)
         return False
 
-    def keep(self, sha256: str) -> bool:
+    def keep(self, content_hash: str) -> bool:
         """Told of a place among `leaving` that still has this content; whether that makes a photo before it a copy."""
-        is_late = sha256 in self._first and sha256 not in self._kept
-        self._kept.add(sha256)
+        is_late = content_hash in self._first and content_hash not in self._kept
+        self._kept.add(content_hash)
         return is_late
 
     def _leaves(self, one: str) -> bool:

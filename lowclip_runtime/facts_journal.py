@@ -15,6 +15,7 @@ from lowclip_runtime.files import whole_file
 from lowclip_runtime.folder import os_reason
 
 _NAME = "facts-under-way.json"
+_NAMES = {"sha256": "content_hash"}  # in files of indexes of schema 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,12 @@ class SaidBefore:
 
     Attributes:
         path: absolute.
-        sha256: of what it showed.
+        content_hash: of what it showed.
         said: empty where nothing was: a content that is known is not that of an edited photo.
     """
 
     path: str
-    sha256: str
+    content_hash: str
     said: Mapping[str, Any]
 
 
@@ -53,8 +54,8 @@ class FactsJournal:
 
     def begin(self, photos: Iterable[SaidBefore]) -> None:
         """Note these, beside those that a run which was killed has left."""
-        known = {(one.path, one.sha256) for one in self.left}
-        new = [one for one in photos if (one.path, one.sha256) not in known]
+        known = {(one.path, one.content_hash) for one in self.left}
+        new = [one for one in photos if (one.path, one.content_hash) not in known]
         if new:
             _write(self._file, [*self._others, *self.left, *new])
 
@@ -73,7 +74,7 @@ def _write(file: Path, photos: Iterable[SaidBefore]) -> None:
 
 def _read(file: Path) -> list[SaidBefore]:
     try:
-        return [_checked(SaidBefore(**one)) for one in json.loads(file.read_text("utf-8"))]
+        return [_photo(one) for one in json.loads(file.read_text("utf-8"))]
     except FileNotFoundError:
         return []
     except OSError as error:  # which says nothing about what it holds
@@ -86,7 +87,10 @@ def _read(file: Path) -> list[SaidBefore]:
         ) from error
 
 
-def _checked(one: SaidBefore) -> SaidBefore:
-    if not (isinstance(one.path, str) and isinstance(one.sha256, str) and isinstance(one.said, Mapping)):
+def _photo(data: Mapping[str, Any]) -> SaidBefore:
+    one = SaidBefore(**{_NAMES.get(name, name): value for name, value in dict(data).items()})
+    if not (
+        isinstance(one.path, str) and isinstance(one.content_hash, str) and isinstance(one.said, Mapping)
+    ):
         raise ValueError(f"{one} is not what is said of a photo")
     return one

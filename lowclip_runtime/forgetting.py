@@ -94,29 +94,29 @@ def _said_below(
     """Ids of the photos below a folder, and content → names → facts: of `before` those that no photo has."""
     left: dict[str, list[SaidBefore]] = {}
     for one in before:
-        left.setdefault(one.sha256, []).append(one)
+        left.setdefault(one.content_hash, []).append(one)
     ids: list[str] = []
     said: dict[str, dict[str, Said]] = {}
     for record, its in _records(shard):
         if record.absolute_path.startswith(above):
             ids.append(record.id)
             if its:
-                said.setdefault(record.sha256, {})[_names_up(record.absolute_path)] = its
-        if of_content := left.get(record.sha256):
-            left[record.sha256] = [one for one in of_content if not one.said.items() <= its.items()]
+                said.setdefault(record.content_hash, {})[_names_up(record.absolute_path)] = its
+        if of_content := left.get(record.content_hash):
+            left[record.content_hash] = [one for one in of_content if not one.said.items() <= its.items()]
     for one in filter(lambda one: one.said, itertools.chain.from_iterable(left.values())):
-        said.setdefault(one.sha256, {}).setdefault(_names_up(one.path), dict(one.said))
+        said.setdefault(one.content_hash, {}).setdefault(_names_up(one.path), dict(one.said))
     return ids, said
 
 
 def _of_copies(shard: Shard, above: tuple[str, ...], said: dict[str, dict[str, Said]]) -> dict[str, Said]:
     """Photo elsewhere → the facts that it takes over; `said` is used up."""
     # in order, those who share most names stand side by side: of thousands of copies not all are looked at
-    in_order = {sha256: sorted(holders) for sha256, holders in said.items()}
+    in_order = {content_hash: sorted(holders) for content_hash, holders in said.items()}
     taken: dict[str, Said] = {}
     others: list[tuple[PhotoRecord, Said]] = []
     for record, its in _records(shard):
-        holders = in_order.get(record.sha256, [])
+        holders = in_order.get(record.content_hash, [])
         if not holders or record.absolute_path.startswith(above):
             continue
         names = _names_up(record.absolute_path)
@@ -126,9 +126,9 @@ def _of_copies(shard: Shard, above: tuple[str, ...], said: dict[str, dict[str, S
         if not _alike(holders[nearest], names):
             others.append((record, its))
         else:
-            taken[record.absolute_path] = {**said[record.sha256].pop(holders.pop(nearest)), **its}
+            taken[record.absolute_path] = {**said[record.content_hash].pop(holders.pop(nearest)), **its}
     for record, its in others:
-        if left := said[record.sha256]:
+        if left := said[record.content_hash]:
             taken[record.absolute_path] = {**left.pop(next(iter(left))), **its}
     return taken
 

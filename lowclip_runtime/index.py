@@ -139,10 +139,9 @@ class Index:
         """
         from lowclip_runtime import indexing  # which needs Pillow
 
-        dims = self.manifest.dims
         with self._shard.updating():
             return indexing.add_folder(
-                self._clip, self._shard, folder, dims, progress=progress, on_failed=on_failed
+                self._clip, self._shard, folder, self.manifest, progress=progress, on_failed=on_failed
             )
 
     @property

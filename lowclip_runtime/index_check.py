@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from lowclip_runtime.clip import LowClip
+from lowclip_runtime.content_hash import ContentHash, hash_of
 from lowclip_runtime.errors import ImageError, IndexFileError
-from lowclip_runtime.files import bytes_on_disk, sha256_of
+from lowclip_runtime.files import bytes_on_disk
 from lowclip_runtime.index_manifest import SHARD_NAME, check_same_bundle, index_folder, read_index_manifest
 from lowclip_runtime.photo_record import PhotoRecord, record_id
 from lowclip_runtime.points import Point
@@ -79,7 +80,7 @@ def verify_index(path: str | Path, clip: LowClip | None = None) -> dict[str, Any
             photos += 1
             sample += [point] if photos <= _SEARCHED else []
             if clip is not None and len(cosines) < _SAMPLE and _is_unchanged(record):
-                cosines += _cosine_now(path, point, record, clip)
+                cosines += _cosine_now(path, point, record, clip, manifest.content_hash)
         if photos != len(shard):
             raise _damaged(path, f"it counts {len(shard)} photos and holds {photos}")
         if manifest.vectors != "binary" or manifest.dims >= _LEAST_BITS:
@@ -127,7 +128,9 @@ def _is_unchanged(record: PhotoRecord) -> bool:
     return (about.st_size, about.st_mtime_ns) == (record.size_bytes, record.mtime_ns)
 
 
-def _cosine_now(path: Path, point: Point, record: PhotoRecord, clip: LowClip) -> list[float]:
+def _cosine_now(
+    path: Path, point: Point, record: PhotoRecord, clip: LowClip, kind: ContentHash
+) -> list[float]:
     try:
         again = clip.embed_images([record.absolute_path])[0]
     except ImageError:
@@ -135,7 +138,9 @@ def _cosine_now(path: Path, point: Point, record: PhotoRecord, clip: LowClip) ->
     assert point.embedding is not None
     cosine = float(truncated(again, point.embedding.size) @ point.embedding)
     if cosine < _LEAST_COSINE:
-        if sha256_of(record.absolute_path) != record.sha256:
+        with Path(record.absolute_path).open("rb") as file:
+            is_same = hash_of(file, kind) == record.content_hash
+        if not is_same:
             raise IndexFileError(
                 f"{record.absolute_path} was changed, to the same size and time as before; touch it and run lowclip "
                 "index again"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lowclip_runtime.content_hash import FOR_NEW_INDEXES, ContentHash
 from lowclip_runtime.errors import ConfigError, IndexFileError
 from lowclip_runtime.files import aside, checked_path, flush, flush_tree, mend
 from lowclip_runtime.folder import os_reason
@@ -18,7 +19,7 @@ from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.shard import ENGINE, Shard, Vectors
 from lowclip_runtime.shard_errors import check_free_space
 
-SCHEMA_VERSION = 2  # 1 had no `vectors`: float32, all dims of the bundle
+SCHEMA_VERSION = 3  # 1 had no `vectors`: float32, all dims of the bundle; 1 and 2 no `content_hash`: sha256
 MANIFEST_NAME = "index.json"
 SHARD_NAME = "shard"
 
@@ -33,6 +34,7 @@ class IndexManifest:
         bundle_id, bundle_name: the bundle that made the embeddings and must embed the queries.
         dims: length D of every embedding; less than the bundle's where it is truncated.
         vectors: what a search scans, see `shard.py`.
+        content_hash: by which copies of a photo are known.
     """
 
     schema_version: int
@@ -42,6 +44,7 @@ class IndexManifest:
     bundle_name: str
     dims: int
     vectors: Vectors
+    content_hash: ContentHash
 
     def __post_init__(self) -> None:
         if self.dims < 1:
@@ -58,6 +61,7 @@ def new_manifest(bundle_id: str, bundle_name: str, vectors: Vectors, dims: int) 
         bundle_name=bundle_name,
         dims=dims,
         vectors=vectors,
+        content_hash=FOR_NEW_INDEXES,
     )
 
 
@@ -107,7 +111,9 @@ def read_index_manifest(path: str | Path) -> IndexManifest:
             "upgrade it with: pip install --upgrade lowclip"
         )
     if version == 1:
-        data = {"vectors": "float32", **data, "schema_version": SCHEMA_VERSION}
+        data = {"vectors": "float32", **data}
+    if version in (1, 2):
+        data = {"content_hash": "sha256", **data, "schema_version": SCHEMA_VERSION}
     try:
         manifest = from_dict(IndexManifest, data, str(file))
     except ConfigError as error:

@@ -28,6 +28,7 @@ from lowclip_runtime.folder import (
     refuse_without_photos,
     walk,
 )
+from lowclip_runtime.index_manifest import IndexManifest
 from lowclip_runtime.index_report import IndexReport, Tally, report_of
 from lowclip_runtime.kept_facts import KeptFacts, UsersFacts
 from lowclip_runtime.known_contents import KnownContents
@@ -65,7 +66,7 @@ class _Outcome:
     """
 
     file: FoundFile
-    sha256: str = ""
+    content_hash: str = ""
     facts: Facts = field(default_factory=dict)
     said: UsersFacts = field(default_factory=dict)
     embedding: NDArray[np.float32] | None = None
@@ -79,7 +80,7 @@ def add_folder(
     clip: LowClip,
     shard: Shard,
     folder: str | Path,
-    dims: int,
+    manifest: IndexManifest,
     *,
     progress: Progress = lambda _done, _total: None,
     on_failed: OnFailed = lambda _path, _reason: None,
@@ -87,7 +88,7 @@ def add_folder(
     """Make the index hold exactly the readable photos of `folder`; photos of other galleries stay.
 
     Args:
-        dims: how many numbers of each embedding are stored.
+        manifest: of the index: how many numbers of each embedding are stored, and the kind of its hashes.
         progress: called with (files settled, files to settle) after each batch that is safe on the disk.
         on_failed: called with (path, reason) of each file that is left out, as soon as that is known.
 
@@ -100,7 +101,7 @@ def add_folder(
     refuse_without_photos(root, listing, shard.path.parent)
     known, contents = _known(shard, root)
     plan = changes(listing, known)
-    update = _GalleryUpdate(clip, shard, root, plan, contents, dims, on_failed)
+    update = _GalleryUpdate(clip, shard, root, plan, contents, manifest, on_failed)
     for path, reason in plan.problems:
         update.leave_out(path, reason)
     update.store_new_and_changed(progress)
@@ -118,7 +119,7 @@ class _GalleryUpdate:
         root: Path,
         plan: Changes,
         contents: KnownContents,
-        dims: int,
+        manifest: IndexManifest,
         on_failed: OnFailed,
     ) -> None:
         self.tally = Tally(unchanged=plan.unchanged)
@@ -127,7 +128,7 @@ class _GalleryUpdate:
         self._root = root
         self._plan = plan
         self._contents = contents
-        self._dims = dims
+        self._manifest = manifest
         self._on_failed = on_failed
         self._changed = {file.path for file in plan.changed}
         changed = {self._id(path) for path in self._changed}
@@ -147,7 +148,7 @@ class _GalleryUpdate:
                 self._journal.begin(self._kept.photos)
         progress(0, len(files))
         done = 0
-        read = read_photos(self._clip, self._root, files, self._twins_of)
+        read = read_photos(self._clip, self._root, files, self._twins_of, self._manifest.content_hash)
         for batch in batches(self._outcomes(read), STORE_BATCH):
             self._store(batch)
             done += len(batch)
@@ -195,7 +196,7 @@ class _GalleryUpdate:
         self._shard.delete(broken)
         self._shard.flush()
         for point in points:
-            self._contents.add(point.payload["sha256"], point.id)
+            self._contents.add(PhotoRecord.content_hash_in(point.payload), point.id)
         self.tally.removed += len(broken)
 
     def _count(self, outcome: _Outcome) -> None:
@@ -212,14 +213,14 @@ class _GalleryUpdate:
         for batch in batches(read, BATCH_SIZE):
             fresh: dict[str, ReadPhoto] = {}
             for photo in batch:
-                if photo.pixels is not None and photo.sha256 not in self._on_the_way:
-                    fresh.setdefault(photo.sha256, photo)
+                if photo.pixels is not None and photo.content_hash not in self._on_the_way:
+                    fresh.setdefault(photo.content_hash, photo)
             embeddings = self._clip.embed_pixels(
                 [one.pixels for one in fresh.values() if one.pixels is not None]
             )
-            for (sha256, photo), embedding in zip(fresh.items(), embeddings, strict=True):
-                point = Point(self._id(photo.file.path), {}, truncated(embedding, self._dims))
-                self._on_the_way[sha256] = point
+            for (content_hash, photo), embedding in zip(fresh.items(), embeddings, strict=True):
+                point = Point(self._id(photo.file.path), {}, truncated(embedding, self._manifest.dims))
+                self._on_the_way[content_hash] = point
             for photo in batch:
                 yield self._outcome(photo)
             while len(self._on_the_way) > _ON_THE_WAY:
@@ -230,27 +231,32 @@ class _GalleryUpdate:
             return _Outcome(photo.file, reason=photo.reason, stays=photo.is_out_of_reach)
         own = self._id(photo.file.path)
         ids = [point.id for point in photo.twins]
-        is_known = bool(ids or self._contents.ids(photo.sha256, 1))
-        said = self._kept.take(own, photo.file.path, photo.sha256, is_known=is_known, is_unchanged=own in ids)
-        first = photo.twins[0] if photo.twins else self._on_the_way[photo.sha256]
+        is_known = bool(ids or self._contents.ids(photo.content_hash, 1))
+        said = self._kept.take(
+            own, photo.file.path, photo.content_hash, is_known=is_known, is_unchanged=own in ids
+        )
+        first = photo.twins[0] if photo.twins else self._on_the_way[photo.content_hash]
         if own in ids:
-            is_copy = self._copies.keep(photo.sha256)
+            is_copy = self._copies.keep(photo.content_hash)
         else:
-            is_copy = self._copies.is_copy(own, photo.sha256, ids or {first.id} - {own})
+            is_copy = self._copies.is_copy(own, photo.content_hash, ids or {first.id} - {own})
             moved_from = next((one for one in ids if one in self._gone and one not in self._moved), None)
             if moved_from is not None:
                 self._moved[moved_from] = own
-        return _Outcome(photo.file, photo.sha256, photo.facts, said, first.embedding, own in ids, is_copy)
+        return _Outcome(
+            photo.file, photo.content_hash, photo.facts, said, first.embedding, own in ids, is_copy
+        )
 
-    def _with_content(self, sha256: str) -> list[Mapping[str, Any]]:
-        payloads = self._shard.retrieve(self._contents.ids(sha256, _TWINS)).values()
-        return [payload for payload in payloads if payload.get("sha256") == sha256]
+    def _with_content(self, content_hash: str) -> list[Mapping[str, Any]]:
+        payloads = self._shard.retrieve(self._contents.ids(content_hash, _TWINS)).values()
+        return [payload for payload in payloads if PhotoRecord.content_hash_in(payload) == content_hash]
 
-    def _twins_of(self, file: FoundFile, sha256: str) -> list[Point]:
+    def _twins_of(self, file: FoundFile, content_hash: str) -> list[Point]:
         """Some of the photos in the index with this content, and its own if that is one of them."""
         own = [self._id(file.path)] if file.path in self._changed else []
-        ids = dict.fromkeys([*own, *self._contents.ids(sha256, _TWINS)])
-        return [point for point in self._shard.fetch(list(ids)) if point.payload.get("sha256") == sha256]
+        ids = dict.fromkeys([*own, *self._contents.ids(content_hash, _TWINS)])
+        found = self._shard.fetch(list(ids))
+        return [point for point in found if PhotoRecord.content_hash_in(point.payload) == content_hash]
 
     def _payload(self, outcome: _Outcome, before: Mapping[str, Any]) -> dict[str, Any]:
         """What is stored beside the embedding; `before` is what this is to replace."""
@@ -259,8 +265,8 @@ class _GalleryUpdate:
         facts = {**said, **place_facts(file.path), **outcome.facts}
         root = str(self._root)
         return PhotoRecord(
-            root, file.path, file.size_bytes, file.mtime_ns, outcome.sha256, facts
-        ).to_payload()
+            root, file.path, file.size_bytes, file.mtime_ns, outcome.content_hash, facts
+        ).to_payload(self._manifest.content_hash)
 
     def _id(self, path: str) -> str:
         return record_id(str(self._root / path))
@@ -272,7 +278,7 @@ def _known(shard: Shard, root: Path) -> tuple[dict[str, tuple[int, int]], KnownC
     prefix = f"{root}/".replace("//", "/")
     for point in shard.scroll():
         record = PhotoRecord.from_payload(point.payload)
-        contents.add(record.sha256, point.id)
+        contents.add(record.content_hash, point.id)
         if record.absolute_path.startswith(prefix):
             seen = (record.size_bytes, record.mtime_ns)
             path = record.absolute_path.removeprefix(prefix)

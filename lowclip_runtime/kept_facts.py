@@ -33,24 +33,26 @@ class KeptFacts:
         shard: Shard,
         ids: Iterable[str],
         left: Sequence[SaidBefore] = (),
-        holders_of: Callable[[str], Iterable[Mapping[str, Any]]] = lambda _sha256: (),
+        holders_of: Callable[[str], Iterable[Mapping[str, Any]]] = lambda _content: (),
     ) -> None:
         self._of_photo: dict[str, UsersFacts] = {}
         self._holders: dict[str, dict[str, SaidBefore]] = {}  # content → ids of those that had it
         self._alike: dict[tuple[str, str], list[str]] = {}  # content, file name → these of that name
         self._new: set[str] = set()  # contents that no photo had before
-        self._left = {before.sha256 for before in left}
+        self._left = {before.content_hash for before in left}
         self._photos: list[SaidBefore] = []
         for some in batches(ids, _BATCH):
             payloads = shard.retrieve(some)
             for one in filter(payloads.__contains__, some):
                 record, said = PhotoRecord.from_payload(payloads[one]), said_by_users(payloads[one])
-                self._photos.append(SaidBefore(record.absolute_path, record.sha256, said))
+                self._photos.append(SaidBefore(record.absolute_path, record.content_hash, said))
                 if said:
                     self._of_photo[one] = said
                     self._hold(one, self._photos[-1])
         for before in left:
-            if before.said and not any(_says(payload, before.said) for payload in holders_of(before.sha256)):
+            if before.said and not any(
+                _says(payload, before.said) for payload in holders_of(before.content_hash)
+            ):
                 self._hold(record_id(before.path), before)
 
     @property
@@ -59,15 +61,17 @@ class KeptFacts:
         return self._photos if self._of_photo else []
 
     def _hold(self, one: str, before: SaidBefore) -> None:
-        self._holders.setdefault(before.sha256, {}).setdefault(one, before)
-        self._alike.setdefault((before.sha256, PurePosixPath(before.path).name), []).append(one)
+        self._holders.setdefault(before.content_hash, {}).setdefault(one, before)
+        self._alike.setdefault((before.content_hash, PurePosixPath(before.path).name), []).append(one)
 
     def since(self, one: str, payload: Mapping[str, Any]) -> UsersFacts:
         """What was said of a photo meanwhile, by its `payload` of now; it holds for what its place shows."""
         before = self._of_photo.get(one, {})
         return {name: value for name, value in said_by_users(payload).items() if before.get(name) != value}
 
-    def take(self, one: str, path: str, sha256: str, *, is_known: bool, is_unchanged: bool) -> UsersFacts:
+    def take(
+        self, one: str, path: str, content_hash: str, *, is_known: bool, is_unchanged: bool
+    ) -> UsersFacts:
         """What was said of the photo that `path`, with the id `one`, shows now; each is taken by one other photo.
 
         Args:
@@ -78,18 +82,18 @@ class KeptFacts:
         """
         if not self._holders:
             return {}
-        holders = self._holders.get(sha256, {})
+        holders = self._holders.get(content_hash, {})
         if is_unchanged:
             holders.pop(one, None)
             return self._of_photo.get(one, {})
         if holders:
-            alike = self._alike.get((sha256, PurePosixPath(path).name), [])
+            alike = self._alike.get((content_hash, PurePosixPath(path).name), [])
             while alike and alike[0] not in holders:  # taken
                 del alike[0]
             return holders.pop(alike[0] if alike else next(iter(holders))).said
-        if not is_known and sha256 not in self._left:
-            self._new.add(sha256)
-        return self._of_photo.get(one, {}) if sha256 in self._new else {}
+        if not is_known and content_hash not in self._left:
+            self._new.add(content_hash)
+        return self._of_photo.get(one, {}) if content_hash in self._new else {}
 
 
 def said_by_users(payload: Mapping[str, Any]) -> UsersFacts:

@@ -27,17 +27,17 @@ class KnownContents:
         self._recent: dict[int, list[bytes]] = {}
         self._recent_count = 0
 
-    def add(self, sha256: str, one_id: str) -> None:
+    def add(self, content_hash: str, one_id: str) -> None:
         """Photo `one_id`, a UUID, holds that content."""
         with self._lock:
-            self._recent.setdefault(_shortened(sha256), []).append(uuid.UUID(one_id).bytes)
+            self._recent.setdefault(_shortened(content_hash), []).append(uuid.UUID(one_id).bytes)
             self._recent_count += 1
             if self._recent_count >= _RECENT:
                 self._settle()
 
-    def ids(self, sha256: str, limit: int) -> list[str]:
+    def ids(self, content_hash: str, limit: int) -> list[str]:
         """Ids of at most `limit` photos that may hold that content."""
-        wanted = _shortened(sha256)
+        wanted = _shortened(content_hash)
         with self._lock:
             first = int(np.searchsorted(self._hashes, np.uint64(wanted)))
             some = slice(first, first + limit)
@@ -57,5 +57,5 @@ class KnownContents:
         self._recent, self._recent_count = {}, 0
 
 
-def _shortened(sha256: str) -> int:
-    return hash(sha256) & 0xFFFF_FFFF_FFFF_FFFF
+def _shortened(content_hash: str) -> int:
+    return hash(content_hash) & 0xFFFF_FFFF_FFFF_FFFF

@@ -4,7 +4,6 @@ One opening of the file serves all, so that hash and pixels are of the same cont
 is `indexing.py`.
 """
 
-import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lowclip_runtime.clip import LowClip, Pixels
+from lowclip_runtime.content_hash import ContentHash, hash_of
 from lowclip_runtime.errors import ImageError
 from lowclip_runtime.folder import FoundFile, os_reason, printable
 from lowclip_runtime.photo_facts import Facts, content_facts
@@ -34,7 +34,7 @@ class ReadPhoto:
     """
 
     file: FoundFile
-    sha256: str = ""
+    content_hash: str = ""
     facts: Facts = field(default_factory=dict)
     twins: tuple[Point, ...] = ()
     pixels: Pixels | None = None
@@ -43,12 +43,17 @@ class ReadPhoto:
 
 
 def read_photos(
-    clip: LowClip, root: Path, files: Iterable[FoundFile], twins_of: Callable[[FoundFile, str], list[Point]]
+    clip: LowClip,
+    root: Path,
+    files: Iterable[FoundFile],
+    twins_of: Callable[[FoundFile, str], list[Point]],
+    kind: ContentHash,
 ) -> Iterator[ReadPhoto]:
     """What each of `files` below `root` holds, in order.
 
     Args:
         twins_of: photos in the index that have the content of a file, by its hash; several threads call it.
+        kind: of the hashes in the index.
     """
 
     def read(file: FoundFile) -> ReadPhoto:
@@ -61,19 +66,19 @@ def read_photos(
                     return ReadPhoto(file, reason=NO_IMAGE)
                 opened.seek(0)
                 content, before = _held(opened), os.fstat(opened.fileno()).st_mtime_ns
-                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-                twins = twins_of(file, sha256)
+                content_hash = hash_of(content, kind)
+                twins = twins_of(file, content_hash)
                 if twins:
-                    return ReadPhoto(file, sha256, facts, twins=tuple(twins))
+                    return ReadPhoto(file, content_hash, facts, twins=tuple(twins))
                 content.seek(0)
                 pixels = clip.read_pixels(content)
                 if content is opened and os.fstat(opened.fileno()).st_mtime_ns != before:
-                    sha256 = f"{sha256}, then changed"  # these may be pixels of another content
+                    content_hash = f"{content_hash}, then changed"  # these may be pixels of another content
         except OSError as error:
             return ReadPhoto(file, reason=os_reason(error), is_out_of_reach=True)
         if isinstance(pixels, ImageError):
             return ReadPhoto(file, reason=printable(str(pixels).removeprefix(f"{path}: ")))
-        return ReadPhoto(file, sha256, facts, pixels=pixels)
+        return ReadPhoto(file, content_hash, facts, pixels=pixels)
 
     return done_ahead(read, files, threads=clip.threads, ahead=AHEAD)
 

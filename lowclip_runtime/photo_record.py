@@ -6,10 +6,11 @@ Only this file knows the payload's keys. Storing is `shard.py`, deciding what to
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 
+from lowclip_runtime.content_hash import FOR_NEW_INDEXES, ContentHash
 from lowclip_runtime.errors import IndexFileError, InputError
 from lowclip_runtime.folder import is_utf8
 from lowclip_runtime.photo_facts import OF_THE_FILE
@@ -17,7 +18,9 @@ from lowclip_runtime.points import composed, is_fact_name
 
 LOOKUP_KEYS = ("album",)
 _TOO_LARGE = 10**18  # the engine's whole numbers end a little beyond
-_OWN = {"gallery": str, "path": str, "size_bytes": int, "mtime_ns": int, "sha256": str}
+_OWN = {"gallery": str, "path": str, "size_bytes": int, "mtime_ns": int}
+_HASHES: tuple[ContentHash, ...] = get_args(ContentHash)  # the content's has the name of its kind
+_TAKEN = (*_OWN, *_HASHES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class PhotoRecord:
         gallery: absolute folder that was indexed.
         path: the photo below it, with `/` between folders.
         size_bytes, mtime_ns: as they were when its content was read; equal ones mean unchanged.
-        sha256: of its content, hex.
+        content_hash: what `content_hash.py` gives of its content.
         facts: what searches can be filtered by: of `photo_facts.py`, and of the user.
     """
 
@@ -36,7 +39,7 @@ class PhotoRecord:
     path: str
     size_bytes: int
     mtime_ns: int
-    sha256: str
+    content_hash: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -49,8 +52,9 @@ class PhotoRecord:
         """The same for the same absolute path, so that no rerun can store a photo twice."""
         return record_id(self.absolute_path)
 
-    def to_payload(self) -> dict[str, Any]:
-        return {**self.facts, **{key: getattr(self, key) for key in _OWN}}
+    def to_payload(self, kind: ContentHash = FOR_NEW_INDEXES) -> dict[str, Any]:
+        """As it is stored in an index with hashes of that kind."""
+        return {**self.facts, **{key: getattr(self, key) for key in _OWN}, kind: self.content_hash}
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Self:
@@ -59,18 +63,26 @@ class PhotoRecord:
         Raises:
             IndexFileError: a key is missing or of the wrong type.
         """
-        wrong = [key for key, kind in _OWN.items() if not isinstance(payload.get(key), kind)]
+        own: dict[str, Any] = {key: payload.get(key) for key in _OWN}
+        content_hash = cls.content_hash_in(payload)
+        wrong = [key for key, kind in _OWN.items() if not isinstance(own[key], kind)]
+        wrong += [] if isinstance(content_hash, str) else [_HASHES[0]]
         if wrong:
             raise IndexFileError(
                 f"the index is damaged: a photo in it has no valid {', '.join(wrong)}; "
                 "delete it and build it again with: lowclip index"
             )
-        return cls(**{key: payload[key] for key in _OWN}, facts=cls.facts_in(payload))
+        return cls(**own, content_hash=content_hash, facts=cls.facts_in(payload))
+
+    @staticmethod
+    def content_hash_in(payload: Mapping[str, Any]) -> Any:
+        """What a payload, which may be damaged, says of the photo's content."""
+        return next((payload[kind] for kind in _HASHES if kind in payload), None)
 
     @staticmethod
     def facts_in(payload: Mapping[str, Any]) -> dict[str, Any]:
         """What a payload holds beside that which the index itself needs."""
-        return {key: value for key, value in payload.items() if key not in _OWN}
+        return {key: value for key, value in payload.items() if key not in _TAKEN}
 
 
 def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:
@@ -83,8 +95,8 @@ def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:
     if not isinstance(facts, Mapping):
         raise InputError(f"{of}: facts must be a mapping of names to values, not {facts!r}")
     for name, value in facts.items():
-        if not is_fact_name(name) or name in (*_OWN, *OF_THE_FILE):
-            taken = ", ".join((*_OWN, *OF_THE_FILE))
+        if not is_fact_name(name) or name in (*_TAKEN, *OF_THE_FILE):
+            taken = ", ".join((*_TAKEN, *OF_THE_FILE))
             raise InputError(
                 f"{of}: {name!r} cannot be a fact's name; it must be text without \" and \\, and the index itself "
                 f"uses {taken}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from blake3 import blake3
 from PIL import Image
 from tiny_bundle import COLOURS, picture, write_tiny_bundle
 from tiny_index import add, counts, names
@@ -14,7 +15,6 @@ from tiny_index import add, counts, names
 from lowclip_runtime import index_manifest
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import ImageError, IndexFileError, InputError, TextError
-from lowclip_runtime.files import sha256_of
 from lowclip_runtime.index import Index, describe_index, verify_index
 from lowclip_runtime.index_manifest import MANIFEST_NAME
 from lowclip_runtime.photo_record import PhotoRecord, record_id
@@ -168,7 +168,7 @@ def test_an_open_index_is_locked(path: Path, tiny_clip: LowClip, gallery: Path) 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"schema_version": 3}, "has schema version 3, this lowclip reads up to 2; upgrade"),
+        ({"schema_version": 4}, "has schema version 4, this lowclip reads up to 3; upgrade"),
         ({"extra": 1}, "unknown key 'extra'"),
         ({"dims": "256"}, "dims must be a whole number"),
         ({"dims": None}, "missing key 'dims'"),
@@ -218,14 +218,20 @@ def broken_point(kind: str, gallery: Path) -> Point:
     """A point for the photo göy.png that is not right in one way."""
     photo = gallery.resolve() / "göy.png"
     about = photo.stat()
-    record = PhotoRecord(str(photo.parent), photo.name, about.st_size, about.st_mtime_ns, sha256_of(photo))
+    record = PhotoRecord(
+        str(photo.parent),
+        photo.name,
+        about.st_size,
+        about.st_mtime_ns,
+        blake3(photo.read_bytes()).hexdigest(),
+    )
     payload = record.to_payload()
     embedding = np.zeros(16, np.float32)
     embedding[0] = 1
     if kind == "norm":
         embedding[0] = 0.9
     if kind == "payload":
-        del payload["sha256"]
+        del payload["blake3"]
     where = "/elsewhere.png" if kind == "id" else str(photo)
     return Point(record_id(where), payload, embedding)
 
@@ -234,7 +240,7 @@ def broken_point(kind: str, gallery: Path) -> Point:
     ("kind", "expected"),
     [
         ("norm", r"göy\.png has 16 numbers and norm 0\.9"),
-        ("payload", "no valid sha256"),
+        ("payload", "no valid blake3"),
         ("id", "stored under the id of another photo"),
         ("another embedding", "now has another embedding, cosine"),
     ],

@@ -150,7 +150,7 @@ def test_facts_that_are_no_mapping_are_refused(indexed: Path, tiny_clip: LowClip
 
 
 def test_a_journal_of_something_else_is_damaged(indexed: Path, tiny_clip: LowClip, gallery: Path) -> None:
-    (indexed / "facts-under-way.json").write_text('[{"path": 1, "sha256": "", "said": {}}]')
+    (indexed / "facts-under-way.json").write_text('[{"path": 1, "content_hash": "", "said": {}}]')
     with (
         Index.open(indexed, tiny_clip) as index,
         pytest.raises(IndexFileError, match=r"facts-under-way\.json is damaged"),

@@ -145,10 +145,10 @@ def test_an_index_of_the_first_schema_opens_as_float32(path: Path, tiny_clip: Lo
     assert verify_index(path, tiny_clip)["photos"] == 50
 
 
-def test_the_second_schema_needs_its_keys(path: Path, tiny_clip: LowClip) -> None:
+def test_this_schema_needs_its_keys(path: Path, tiny_clip: LowClip) -> None:
     Index.open(path, tiny_clip).close()
     data = json.loads((path / MANIFEST_NAME).read_text("utf-8"))
-    assert data["schema_version"] == 2
+    assert data["schema_version"] == 3
     for value, expected in (("int4", "vectors must be one of"), (None, "missing key 'vectors'")):
         changed = {key: one for key, one in {**data, "vectors": value}.items() if one is not None}
         (path / MANIFEST_NAME).write_text(json.dumps(changed), "utf-8")

@@ -120,7 +120,15 @@ def test_facts_of_the_user_stay_with_a_photo_that_changes_and_moves(
 @pytest.mark.parametrize(
     "facts",
     [
-        *({"sha256": "x"}, {"album": "x"}, {"": "x"}, {'a"b': "x"}, {"a\\b": "x"}, {"a\udcff": "x"}),
+        *(
+            {"sha256": "x"},
+            {"blake3": "x"},
+            {"album": "x"},
+            {"": "x"},
+            {'a"b': "x"},
+            {"a\\b": "x"},
+            {"a\udcff": "x"},
+        ),
         *({"a": 1.5}, {"a": [1]}, {"a": None}, {"a": "x\udcff"}),
     ],
 )
