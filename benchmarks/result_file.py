@@ -20,6 +20,7 @@ _DISTRIBUTIONS = (
     "numpy",
     "Pillow",
     "tokenizers",
+    "blake3",
     "qdrant-edge-py",
     "torch",
     "transformers",
