@@ -20,28 +20,38 @@ def captions_of(value: Any, lang: str) -> list[tuple[str, str]]:
 
     Blank ones are dropped; of an object of neither kind nothing is taken.
     """
-    if isinstance(value, str):
-        return [] if is_blank(value) else [(lang, " ".join(value.split()))]
+    return [found for found in captions_and_gaps(value, lang) if found[1]]
+
+
+def captions_and_gaps(value: Any, lang: str) -> list[tuple[str, str]]:
+    """The same with an empty caption for each that is missing or blank, so that the others keep their places."""
+    if isinstance(value, str) or value is None:
+        return [(lang, "" if value is None or is_blank(value) else " ".join(value.split()))]
     if isinstance(value, dict):
-        text = next((value[name] for name in _TEXT_NAMES if name in value), None)
-        if text is not None:
+        texts = [value[name] for name in _TEXT_NAMES if name in value]
+        if texts:
             own = value.get("lang", value.get("language"))
-            return captions_of(text, own if isinstance(own, str) and own else lang)
+            text = next((text for text in texts if text is not None), None)
+            return captions_and_gaps(text, own if isinstance(own, str) and own else lang)
         if any(str(name).isascii() and not _LANGUAGE.fullmatch(str(name)) for name in value):
             return []
-        return [found for of_lang, texts in value.items() for found in captions_of(texts, str(of_lang))]
+        return [found for of_lang, texts in value.items() for found in captions_and_gaps(texts, str(of_lang))]
     if isinstance(value, list | tuple):
-        return [found for item in value for found in captions_of(item, lang)]
+        return [found for item in value for found in captions_and_gaps(item, lang) or [(lang, "")]]
     return []
 
 
 def pairs_of(image: str, captions: Iterable[tuple[str, str]], split: str, first: int = 0) -> list[Pair]:
-    """One pair a caption; the nth captions of all languages share a `caption_id`, numbered from `first`."""
+    """One pair a caption; the nth captions of all languages share a `caption_id`, numbered from `first`.
+
+    Empty ones are counted, and give no pair.
+    """
     count: dict[str, int] = {}
     pairs = []
     for lang, caption in captions:
         number = count[lang] = count.get(lang, first - 1) + 1
-        pairs.append(Pair(image, caption, lang, split, f"{image}#{number}"))
+        if caption:
+            pairs.append(Pair(image, caption, lang, split, f"{image}#{number}"))
     return pairs
 
 

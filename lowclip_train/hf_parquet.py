@@ -12,7 +12,7 @@ from typing import Any
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import REFUSE, BadData, are_fields
-from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
+from lowclip_train.extract import CAPTION_NAMES, captions_and_gaps, is_safe_name, matching, pairs_of, put
 from lowclip_train.split_names import split_named, split_of_file
 
 _IMAGE_NAMES = ("image", "img", "photo", "jpg")
@@ -59,10 +59,10 @@ def extract_parquet(
         of_file = split_of_file(path, split)
         wanted = [*columns, "split"] if "split" in names else columns
         for number, row in enumerate(_rows(path, opened, wanted)):
-            found = [c for of_lang, column in captions for c in captions_of(row[column], of_lang)]
+            found = [c for of_lang, column in captions for c in captions_and_gaps(row[column], of_lang)]
             place = f"{path}, row {number}"
             own = split_named(row.get("split"), f"{place}: split") or of_file
-            if not found:
+            if not any(caption for _, caption in found):
                 bad(f"{place}: no caption in {', '.join(column for _, column in captions)}")
             elif are_fields(
                 place, bad, own, *(text for lang_and_caption in found for text in lang_and_caption)

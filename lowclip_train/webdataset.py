@@ -17,7 +17,15 @@ from typing import Any
 from lowclip_runtime.errors import DatasetError, first_line
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import REFUSE, BadData, are_fields, text_problem
-from lowclip_train.extract import CAPTION_NAMES, captions_of, is_safe_name, matching, pairs_of, put
+from lowclip_train.extract import (
+    CAPTION_NAMES,
+    captions_and_gaps,
+    captions_of,
+    is_safe_name,
+    matching,
+    pairs_of,
+    put,
+)
 from lowclip_train.prepare import IMAGE_SUFFIXES
 from lowclip_train.split_names import split_named, split_of_file
 
@@ -148,7 +156,7 @@ def _extract_sample(
         return []
     own = next(filter(None, (split_named(one.get("split"), f"{place}: split") for one in described)), split)
     ((suffix, data),) = photos
-    if not captions:
+    if not any(caption for _, caption in captions):
         bad(f"{place}: no caption in a .txt, or in a .json under {', '.join(CAPTION_NAMES)}")
     elif not are_fields(f"{place}: split", bad, own):
         pass  # it is told
@@ -164,11 +172,13 @@ def _extract_sample(
 def _captions(described: list[dict[str, Any]], texts: list[bytes], lang: str) -> list[tuple[str, str]]:
     """(lang, caption) of the .json and, without those it repeats, of the .txt: img2dataset writes the same into both.
 
+    Those that the .json lacks in one language and not in another are empty.
+
     Raises:
         ValueError: one of them cannot be read.
     """
     first = [next((one[name] for name in CAPTION_NAMES if name in one), None) for one in described]
-    captions = [found for value in first for found in captions_of(value, lang)]
+    captions = [found for value in first if value is not None for found in captions_and_gaps(value, lang)]
     known = {caption for _, caption in captions}
     for text in (data.decode("utf-8-sig") for data in texts):
         if " ".join(text.split()) not in known:  # a caption of the .json may have several lines

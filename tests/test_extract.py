@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_images import jpeg, pairs_in, png, write_tar
+from tiny_images import jpeg, pairs_in, png, write_parquet, write_tar
 
 from lowclip_runtime.errors import DatasetError
 from lowclip_train.extract import captions_of, is_safe_name
@@ -124,6 +124,35 @@ def test_a_compressed_shard_of_other_bytes_is_damaged(
 )
 def test_captions_in_their_shapes(value: Any, found: list[tuple[str, str]]) -> None:
     assert captions_of(value, "az") == found
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        {"en": [None, "a horse", " ", "a cat"], "az": ["it", "at"]},
+        [{"en": "", "az": "it"}, {"en": "a horse", "az": "at"}, {"az": None}, {"en": None}, {"en": "a cat"}],
+        ["it", "at", *({"text": text, "lang": "en"} for text in (None, "a horse", " ", "a cat"))],
+    ],
+)
+def test_a_missing_caption_leaves_the_others_beside_their_translations(tmp_path: Path, captions: Any) -> None:
+    described = json.dumps({"captions": captions})
+    shard = write_tar(tmp_path / "s.tar", {"a.png": png(1), "a.json": described})
+    make_dataset("webdataset", shard, tmp_path / "out", wanted=Wanted(lang="az"))
+    numbers = {p.caption: p.caption_id.partition("#")[2] for p in pairs_in(tmp_path / "out")}
+    assert numbers == {"it": "0", "at": "1", "a horse": "1", "a cat": "3"}
+
+
+def test_a_missing_caption_of_parquet_leaves_the_others_beside_their_translations(tmp_path: Path) -> None:
+    rows = [{"image": png(1), "az": ["it", "at"], "en": [None, "a horse"], "en_2": "a cat", "az_2": "pişik"}]
+    rows += [{"image": png(2), "az": ["quş"], "en": None, "en_2": "a sheep", "az_2": "qoyun"}]
+    path = write_parquet(tmp_path / "p.parquet", rows)
+    wanted = Wanted(caption_columns=("az=az", "az=az_2", "en=en", "en=en_2"))
+    make_dataset("parquet", path, tmp_path / "out", wanted=wanted)
+    numbers = {p.caption: p.caption_id.partition("#")[2] for p in pairs_in(tmp_path / "out")}
+    assert numbers == {
+        "it": "0", "at": "1", "a horse": "1", "pişik": "2", "a cat": "2",
+        "quş": "0", "qoyun": "1", "a sheep": "1",
+    }  # fmt: skip
 
 
 def test_a_broken_picture_is_told_with_its_source(tmp_path: Path) -> None:
