@@ -95,7 +95,10 @@ def _expanded(pattern: str) -> Iterator[str]:
 
 
 def _members(shard: Path, bad: BadData) -> Iterator[_Member]:
-    """Files of images and captions; links, devices and other files are never looked into."""
+    """Files of images and captions; links, devices and other files are never looked into.
+
+    An image with more dots before its suffix is none of the sample, but told of: without content.
+    """
     try:
         with tarfile.open(shard) as tar:
             for member in tar:
@@ -104,14 +107,19 @@ def _members(shard: Path, bad: BadData) -> Iterator[_Member]:
                     "."
                 )  # the key ends at the first dot of the file's name
                 suffix = f".{suffix.lower()}"
-                if not (member.isfile() and dot and stem) or not _is_wanted(suffix):
+                if not (member.isfile() and dot and stem):
+                    continue
+                key = member.name.removeprefix("./")[: -len(suffix)]
+                if _is_dotted_image(suffix):
+                    yield key, suffix, b""
+                if not _is_wanted(suffix):
                     continue
                 if member.size > _MAX_MEMBER_BYTES:
                     bad(f"{shard}, {member.name}: {member.size:,} bytes are too many for an image or caption")
                     continue
                 file = tar.extractfile(member)
                 assert file is not None, "it is a regular file"
-                yield member.name.removeprefix("./")[: -len(suffix)], suffix, file.read()
+                yield key, suffix, file.read()
             if not _is_at_its_end(tar):
                 raise DatasetError(f"{shard}: the shard ends too early or is damaged; get it anew")
     except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
@@ -136,6 +144,11 @@ def _is_wanted(suffix: str) -> bool:
     return suffix in IMAGE_SUFFIXES or suffix in (".txt", ".json")
 
 
+def _is_dotted_image(suffix: str) -> bool:
+    """`.0001.jpg`, of a key with a dot, or `.seg.png`, which is another picture of the sample's."""
+    return suffix not in IMAGE_SUFFIXES and PurePosixPath(suffix).suffix in IMAGE_SUFFIXES
+
+
 def _extract_sample(
     shard: Path, name: str, members: list[_Member], images: Path, lang: str, split: str, bad: BadData
 ) -> list[Pair]:
@@ -143,7 +156,13 @@ def _extract_sample(
     place = f"{shard}, sample {key if len(key) <= _SHOWN else f'{key[:_SHOWN]}…'!r}"
     photos = [(suffix, data) for _, suffix, data in members if suffix in IMAGE_SUFFIXES]
     if len(photos) != 1:
-        bad(f"{place}: expected one image, found {len(photos)}")
+        dotted = [suffix for _, suffix, _ in members if not photos and _is_dotted_image(suffix)]
+        why = (
+            f"; the key ends at the first dot of a name, so rename {len(dotted)} such as {key}{dotted[0]}"
+            if dotted
+            else ""
+        )
+        bad(f"{place}: expected one image, found {len(photos)}{why}")
         return []
     try:
         described = [_json_object(data) for _, suffix, data in members if suffix == ".json"]

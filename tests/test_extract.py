@@ -64,6 +64,17 @@ def test_json_that_is_no_caption_is_named(tmp_path: Path, described: str, reason
     assert [p.image for p in pairs_in(tmp_path / "out")] == ["s/b.png"]
 
 
+def test_a_key_ends_at_its_first_dot_and_no_image_is_lost_by_that_without_a_word(tmp_path: Path) -> None:
+    members: dict[str, bytes | str] = {"b.png": png(3), "b.txt": "it", "b.seg.png": b"another picture of b"}
+    members |= {"a.1.png": png(1), "a.1.txt": "at", "a.2.PNG": png(2), "a.2.txt": "pişik"}
+    shard = write_tar(tmp_path / "s.tar", members)
+    told = r"sample 'a': expected one image, found 0; the key ends at the first dot .* rename 2 such as a\.1\.png"
+    with pytest.raises(DatasetError, match=told):
+        make_dataset("webdataset", shard, tmp_path / "out")
+    made = make_dataset("webdataset", shard, tmp_path / "out", wanted=Wanted(skip_bad=True))
+    assert [p.image for p in pairs_in(tmp_path / "out")] == ["s/b.png"] and len(made.left_out) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "described", "captions"),
     [
