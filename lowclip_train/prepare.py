@@ -133,7 +133,8 @@ def read_tsv(path: Path, lang: str, split: str, bad: BadData = REFUSE) -> list[P
     pairs: list[Pair] = []
     for _, p in numbered_pairs(path, bad):
         own = split_named(p.split, f"{path}: the split of {p.image}") or split
-        pairs.append(Pair(p.image, p.caption, p.lang or lang, own, p.caption_id or f"{p.image}#{len(pairs)}"))
+        caption_id = p.caption_id.strip() or f"{p.image}#{len(pairs)}"
+        pairs.append(Pair(p.image, p.caption, p.lang.strip() or lang, own, caption_id))
     return pairs
 
 

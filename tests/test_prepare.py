@@ -98,6 +98,11 @@ def test_tsv_fills_missing_columns(tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text("image\tcaption\na.jpg\tbir it\n", "utf-8")
     assert read_tsv(path, "az", "train") == [Pair("a.jpg", "bir it", "az", "train", "a.jpg#0")]
+    path.write_text("image\tcaption\tlang\tcaption_id\na.jpg\tbir it\t \t \na.jpg\ta dog\ten \t7 \n", "utf-8")
+    found = [
+        (p.lang, p.caption_id) for p in read_tsv(path, "az", "train")
+    ]  # spaces are no value, nor part of one
+    assert found == [("az", "a.jpg#0"), ("en", "7")]
 
 
 def test_class_folders(tmp_path: Path) -> None:
