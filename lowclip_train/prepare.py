@@ -198,8 +198,10 @@ def _listed_images(path: Path, named: Mapping[str, list[str]]) -> list[tuple[str
         image = _listed_image(f"{path}, line {number}: {name}", name, named)
         also = "" if name == image else f" ({image})"
         listed.append((f"{path}, line {number}: {name}{also}", image))
+    if not listed:
+        raise DatasetError(f"{path} names no image; list those of the split in it, one a line")
     known = {image for images in named.values() for image in images}
-    if known and listed and known.isdisjoint(image for _, image in listed):
+    if known and known.isdisjoint(image for _, image in listed):
         raise DatasetError(
             f"{path}: none of its {len(listed)} names, such as {listed[0][1]}, is an image of the dataset; "
             f"expected names such as {next(iter(named.values()))[0]}"

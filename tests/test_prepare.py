@@ -275,3 +275,5 @@ def test_a_split_list_of_which_nothing_is_found_says_what_came_and_what_was_expe
     ):
         _split(tmp_path, ["x/a.jpg"], train="a b")
     assert _split(tmp_path, ["x/a.jpg"], train="b a.jpg") == {"x/a.jpg": "train"}
+    with pytest.raises(DatasetError, match=r"train\.txt names no image; list"):
+        _split(tmp_path, ["x/a.jpg"], train="")
