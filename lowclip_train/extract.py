@@ -1,7 +1,7 @@
 """What formats with images inside have in common: captions in their several shapes, and names safe to write to."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,6 +11,7 @@ CAPTION_NAMES = ("captions", "caption", "sentences", "text", "texts")
 # file systems take 255 and 4,096; the rest is left to the folder and to what is written aside
 _MAX_PART_BYTES, _MAX_NAME_BYTES = 200, 1000
 _TEXT_NAMES = ("raw", "text", "caption", "value", "sentence")  # Karpathy's is the first
+LANGUAGE_NAMES = ("lang", "language", "LANGUAGE")  # the last is that of LAION
 _LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]{2,8})*")  # en, az-Latn, azj_Latn
 _CHARACTERS = re.compile(r"[^\x00-\x1f\x7f\\:*?\"<>|]+")
 
@@ -30,15 +31,20 @@ def captions_and_gaps(value: Any, lang: str) -> list[tuple[str, str]]:
     if isinstance(value, dict):
         texts = [value[name] for name in _TEXT_NAMES if name in value]
         if texts:
-            own = value.get("lang", value.get("language"))
             text = next((text for text in texts if text is not None), None)
-            return captions_and_gaps(text, own if isinstance(own, str) and own else lang)
+            return captions_and_gaps(text, language_of(value, lang))
         if any(str(name).isascii() and not _LANGUAGE.fullmatch(str(name)) for name in value):
             return []
         return [found for of_lang, texts in value.items() for found in captions_and_gaps(texts, str(of_lang))]
     if isinstance(value, list | tuple):
         return [found for item in value for found in captions_and_gaps(item, lang) or [(lang, "")]]
     return []
+
+
+def language_of(described: Mapping[str, Any], lang: str) -> str:
+    """The language that a caption, its row or its sample says is its own, else `lang`."""
+    said = (described.get(name) for name in LANGUAGE_NAMES)
+    return next((own.strip() for own in said if isinstance(own, str) and own.strip()), lang)
 
 
 def pairs_of(image: str, captions: Iterable[tuple[str, str]], split: str, first: int = 0) -> list[Pair]:

@@ -12,7 +12,16 @@ from typing import Any
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import REFUSE, BadData, are_fields
-from lowclip_train.extract import CAPTION_NAMES, captions_and_gaps, is_safe_name, matching, pairs_of, put
+from lowclip_train.extract import (
+    CAPTION_NAMES,
+    LANGUAGE_NAMES,
+    captions_and_gaps,
+    is_safe_name,
+    language_of,
+    matching,
+    pairs_of,
+    put,
+)
 from lowclip_train.split_names import split_named, split_of_file
 
 _IMAGE_NAMES = ("image", "img", "photo", "jpg")
@@ -38,8 +47,9 @@ def extract_parquet(
 ) -> list[Pair]:
     """Write the images of all rows to `images/file/name`, and give their pairs.
 
-    Rows that repeat an image, its bytes and its path, give it several captions. The split is the row's `split`, else
-    the one that the file is named by (`test-00000-of-00002.parquet`, `test/0000.parquet`), else `split`.
+    Rows that repeat an image, its bytes and its path, give it several captions. The language is that of the caption,
+    else of its column, else of the row, else `lang`. The split is the row's `split`, else the one that the file is
+    named by (`test-00000-of-00002.parquet`, `test/0000.parquet`), else `split`.
 
     Args:
         source: a file, a folder of `*.parquet`, or a glob.
@@ -54,12 +64,13 @@ def extract_parquet(
     for path in _files(source):
         opened = _open(path)
         names = opened.schema_arrow.names
-        image, captions = _columns(path, names, lang, image_column, caption_columns)
+        image, captions = _columns(path, names, image_column, caption_columns)
         columns = [image, *(column for _, column in captions)]
         of_file = split_of_file(path, split)
-        wanted = [*columns, "split"] if "split" in names else columns
+        wanted = list(dict.fromkeys([*columns, *({"split", *LANGUAGE_NAMES} & set(names))]))
         for number, row in enumerate(_rows(path, opened, wanted)):
-            found = [c for of_lang, column in captions for c in captions_and_gaps(row[column], of_lang)]
+            of_row = language_of(row, lang)
+            found = [c for own, column in captions for c in captions_and_gaps(row[column], own or of_row)]
             place = f"{path}, row {number}"
             own = split_named(row.get("split"), f"{place}: split") or of_file
             if not any(caption for _, caption in found):
@@ -152,12 +163,12 @@ def _rows(path: Path, opened: Any, columns: list[str]) -> Any:
 
 
 def _columns(
-    path: Path, names: Sequence[str], lang: str, image: str | None, options: Sequence[str]
+    path: Path, names: Sequence[str], image: str | None, options: Sequence[str]
 ) -> tuple[str, list[tuple[str, str]]]:
-    """The column of the images, and (lang, column) of the captions: as named, else guessed."""
+    """The column of the images, and (lang or empty, column) of the captions: as named, else guessed."""
     image = image or _guess(path, names, _IMAGE_NAMES, "--image-column")
-    captions = [_lang_and_column(option, lang) for option in options]
-    captions = captions or [(lang, _guess(path, names, CAPTION_NAMES, "--caption-column"))]
+    captions = [_lang_and_column(option) for option in options]
+    captions = captions or [("", _guess(path, names, CAPTION_NAMES, "--caption-column"))]
     unknown = [column for column in (image, *(column for _, column in captions)) if column not in names]
     if unknown:
         raise DatasetError(f"{path} has no column {', '.join(unknown)}; it has {', '.join(names)}")
@@ -173,6 +184,6 @@ def _guess(path: Path, names: Sequence[str], usual: Sequence[str], option: str) 
     )
 
 
-def _lang_and_column(option: str, lang: str) -> tuple[str, str]:
+def _lang_and_column(option: str) -> tuple[str, str]:
     before, equals, column = option.partition("=")
-    return (before, column) if equals else (lang, option)
+    return (before, column) if equals else ("", option)

@@ -22,6 +22,7 @@ from lowclip_train.extract import (
     captions_and_gaps,
     captions_of,
     is_safe_name,
+    language_of,
     matching,
     pairs_of,
     put,
@@ -41,7 +42,8 @@ def extract_shards(
 ) -> list[Pair]:
     """Write the images of all samples to `images/shard/key.suffix`, and give their pairs.
 
-    The split is that of the sample's .json, else the one that the shard is named by (`test-00.tar`), else `split`.
+    The language is that of the caption, else of the sample's .json, else `lang`. The split is that of the .json, else
+    the one that the shard is named by (`test-00.tar`), else `split`.
 
     Args:
         source: a shard, a folder of `*.tar`, a glob, or a pattern such as `shard-{000..009}.tar`.
@@ -196,6 +198,8 @@ def _captions(described: list[dict[str, Any]], texts: list[bytes], lang: str) ->
     Raises:
         ValueError: one of them cannot be read.
     """
+    for one in described:
+        lang = language_of(one, lang)
     first = [next((one[name] for name in CAPTION_NAMES if name in one), None) for one in described]
     captions = [found for value in first if value is not None for found in captions_and_gaps(value, lang)]
     known = {caption for _, caption in captions}

@@ -137,6 +137,24 @@ def test_captions_in_their_shapes(value: Any, found: list[tuple[str, str]]) -> N
     assert captions_of(value, "az") == found
 
 
+@pytest.mark.parametrize("name", ["lang", "language", "LANGUAGE"])
+def test_captions_are_of_the_language_that_their_sample_or_row_says(tmp_path: Path, name: str) -> None:
+    rows: list[dict[str, Any]] = [{name: "az", "caption": "it"}, {name: None, "caption": "a dog"}]
+    rows += [{name: "az", "caption": {"tr": "köpek"}}]
+    said = ["az", "en", "tr"]
+    members: dict[str, bytes | str] = {"3.png": png(3), "3.json": json.dumps({name: "az"}), "3.txt": "at"}
+    for number, row in enumerate(rows):
+        members |= {f"{number}.png": png(number), f"{number}.json": json.dumps(row)}
+    make_dataset("webdataset", write_tar(tmp_path / "s.tar", members), tmp_path / "shard")
+    assert [p.lang for p in pairs_in(tmp_path / "shard")] == ["az", *said]
+    described = [{"image": png(n), **row} for n, row in enumerate(rows[:2])]
+    path = write_parquet(tmp_path / "p.parquet", described)
+    make_dataset("parquet", path, tmp_path / "rows")
+    assert [p.lang for p in pairs_in(tmp_path / "rows")] == said[:2]
+    make_dataset("parquet", path, tmp_path / "named", wanted=Wanted(caption_columns=("ru=caption",)))
+    assert [p.lang for p in pairs_in(tmp_path / "named")] == ["ru", "ru"]
+
+
 @pytest.mark.parametrize(
     "captions",
     [
