@@ -5,7 +5,8 @@ from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
 
-_IN_NAME = re.compile(r"(?<![a-z0-9])(train|validation|val|dev|test)(?![a-z0-9])", re.IGNORECASE)
+# COCO's have their year behind them: val2017
+_IN_NAME = re.compile(r"(?<![a-z0-9])(train|validation|val|dev|test)(?:20\d\d)?(?![a-z0-9])", re.IGNORECASE)
 _OURS = {"validation": "val", "dev": "val", "restval": "train"}
 
 

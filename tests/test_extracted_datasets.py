@@ -250,6 +250,8 @@ def test_an_excluded_image_of_parquet_is_left_out_with_all_its_rows(tmp_path: Pa
         ("test/0000.parquet", "test"),
         ("dev/0000.parquet", "val"),
         ("test/train-00000-of-00001.parquet", "train"),  # the file's own name says more than its folder
+        ("coco_val2017_0.parquet", "val"),
+        ("test2015/0000.parquet", "test"),
         ("training.parquet", "other"),
         ("latest.parquet", "other"),
         ("tests/test1.parquet", "other"),
