@@ -48,6 +48,10 @@ class Listing:
     problems: list[tuple[str, str]] = field(default_factory=list)
     lost: list[tuple[str, str]] = field(default_factory=list)
 
+    def problems_of_classes(self) -> list[tuple[str, str]]:
+        """Of a folder of class folders: the problems, and lost links in it, each of which may have led to a class."""
+        return [*self.problems, *(one for one in self.lost if "/" not in one[0])]
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:

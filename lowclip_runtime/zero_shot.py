@@ -161,11 +161,10 @@ def _photos_of_classes(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder of class folders")
     listing = walk(root)
-    if listing.problems:
-        path, reason = listing.problems[0]
-        raise DatasetError(
-            f"{root}/{path}: {reason}; {len(listing.problems)} in all, mend them or take them out"
-        )
+    problems = listing.problems_of_classes()
+    if problems:
+        path, reason = problems[0]
+        raise DatasetError(f"{root}/{path}: {reason}; {len(problems)} in all, mend them or take them out")
     images = [root / file.path for file in listing.files if file.path.count("/") == 1]
     if not images:
         raise DatasetError(f"{root} has no photos in folders named by their class")

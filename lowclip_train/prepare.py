@@ -146,7 +146,7 @@ def read_class_folders(path: Path, lang: str, split: str, bad: BadData = REFUSE)
     if not path.is_dir():
         raise DatasetError(f"{path} is not a folder of class folders")
     listing = walk(path)
-    for below, reason in listing.problems:
+    for below, reason in listing.problems_of_classes():
         bad(f"{path / below}: {reason}")
     pairs = []
     for photo in sorted(PurePosixPath(file.path) for file in listing.files):

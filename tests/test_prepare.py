@@ -125,6 +125,16 @@ def test_photos_that_show_no_class_are_named(tmp_path: Path, stray: str) -> None
     assert made.manifest.image_count == 1 and len(made.left_out) == 1 and stray in made.left_out[0]
 
 
+def test_a_class_whose_link_leads_nowhere_is_named(tmp_path: Path) -> None:
+    _picture(tmp_path / "photos/sea_turtle/x.png", 1)
+    (tmp_path / "photos/yacht").symlink_to(tmp_path / "a disk that is away")
+    (tmp_path / "photos/sea_turtle/notes").symlink_to("gone")  # no class
+    with pytest.raises(DatasetError, match=r"photos/yacht: no such file, or a link to nothing; .*--skip"):
+        make_dataset("folder", tmp_path / "photos", tmp_path / "data")
+    made = make_dataset("folder", tmp_path / "photos", tmp_path / "data", wanted=Wanted(skip_bad=True))
+    assert made.manifest.image_count == 1 and len(made.left_out) == 1
+
+
 def test_split_lists(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("a.jpg\n")
     (tmp_path / "test.txt").write_text("b.jpg\n")

@@ -141,6 +141,16 @@ def test_only_the_photos_of_the_class_folders_themselves_count(folders: Path) ->
     assert len(read_class_folders(folders).images) == 12
 
 
+def test_a_class_whose_link_leads_nowhere_is_named(folders: Path, tmp_path: Path) -> None:
+    """Without it, all others would be told apart the easier."""
+    (folders / "red").rename(tmp_path / "elsewhere")
+    (folders / "red").symlink_to(tmp_path / "elsewhere")
+    assert "red" in read_class_folders(folders).labels
+    (tmp_path / "elsewhere").rename(tmp_path / "away")
+    with pytest.raises(DatasetError, match=r"/red: no such file, or a link to nothing; 1 in all"):
+        read_class_folders(folders)
+
+
 def test_a_photo_that_cannot_be_looked_at_is_named(folders: Path) -> None:
     (folders / "red/gone.png").symlink_to(folders / "nowhere.png")
     with pytest.raises(
