@@ -147,7 +147,8 @@ def _cell(cell: dict[str, Any], direction: str) -> str:
 def _notes(matrix: dict[str, Any]) -> Iterator[str]:
     cells = matrix["cells"]
     if any(cell["in_domain"] for cell in cells):
-        yield "Bold: in-domain, the dataset is among the model's training data (other splits of it)."
+        which = "this very split" if matrix["split"] == "train" else "other splits"
+        yield f"Bold: in-domain, the dataset is among the model's training data ({which} of it)."
     unknown = dict.fromkeys(cell["model"] for cell in cells if cell["in_domain"] is None)
     if unknown:
         yield f"Training data not known, so never bold: {', '.join(unknown)}."

@@ -98,6 +98,9 @@ def test_markdown_has_a_table_a_direction_and_bold_for_in_domain() -> None:
     assert told.count("| m | **0.250 / 0.100 / 0.500 / 1.000** | 0.250 / 0.200 / 0.500 / 1.000 |") == 2
     assert told.count("| n | 0.250 / 0.300 / 0.500 / 1.000 | 0.250 / 0.400 / 0.500 / 1.000 |") == 2
     assert told[-1] == "Training data not known, so never bold: n."
+    assert told[-3].endswith("the model's training data (other splits of it).")
+    told = as_markdown({"split": "train", "cells": cells}).splitlines()
+    assert told[-3].endswith("the model's training data (this very split of it).")
 
 
 def test_names_tell_models_apart() -> None:
