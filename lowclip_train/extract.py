@@ -32,13 +32,25 @@ def captions_and_gaps(value: Any, lang: str) -> list[tuple[str, str]]:
         texts = [value[name] for name in _TEXT_NAMES if name in value]
         if texts:
             text = next((text for text in texts if text is not None), None)
-            return captions_and_gaps(text, language_of(value, lang))
+            return captions_in(value, text, lang)
         if any(str(name).isascii() and not _LANGUAGE.fullmatch(str(name)) for name in value):
             return []
         return [found for of_lang, texts in value.items() for found in captions_and_gaps(texts, str(of_lang))]
     if isinstance(value, list | tuple):
         return [found for item in value for found in captions_and_gaps(item, lang) or [(lang, "")]]
     return []
+
+
+def captions_in(described: Mapping[str, Any], value: Any, lang: str) -> list[tuple[str, str]]:
+    """Those of `value` as `captions_and_gaps`, in the language that `described`, which holds it, says is theirs.
+
+    It may say that of each in a list beside theirs, as Hugging Face's sequences do.
+    """
+    langs = next((described[name] for name in LANGUAGE_NAMES if described.get(name)), None)
+    if not (isinstance(langs, list) and isinstance(value, list) and len(langs) == len(value)):
+        return captions_and_gaps(value, language_of(described, lang))
+    each = ({"text": text, "lang": own} for text, own in zip(value, langs, strict=True))
+    return [found for one in each for found in captions_and_gaps(one, lang)]
 
 
 def language_of(described: Mapping[str, Any], lang: str) -> str:

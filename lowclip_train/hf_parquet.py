@@ -5,7 +5,7 @@ The image is a struct of `bytes` and `path`, or bytes; captions are a text or a 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,8 +16,8 @@ from lowclip_train.extract import (
     CAPTION_NAMES,
     LANGUAGE_NAMES,
     captions_and_gaps,
+    captions_in,
     is_safe_name,
-    language_of,
     matching,
     pairs_of,
     put,
@@ -69,8 +69,7 @@ def extract_parquet(
         of_file = split_of_file(path, split)
         wanted = list(dict.fromkeys([*columns, *({"split", *LANGUAGE_NAMES} & set(names))]))
         for number, row in enumerate(_rows(path, opened, wanted)):
-            of_row = language_of(row, lang)
-            found = [c for own, column in captions for c in captions_and_gaps(row[column], own or of_row)]
+            found = [c for own, column in captions for c in _captions(row, column, own, lang)]
             place = f"{path}, row {number}"
             own = split_named(row.get("split"), f"{place}: split") or of_file
             if not any(caption for _, caption in found):
@@ -82,6 +81,10 @@ def extract_parquet(
                 if name:
                     pairs += pairs_of(name, found, own, written.number_captions(name, found))
     return pairs
+
+
+def _captions(row: Mapping[str, Any], column: str, own: str, lang: str) -> list[tuple[str, str]]:
+    return captions_and_gaps(row[column], own) if own else captions_in(row, row[column], lang)
 
 
 class _Images:

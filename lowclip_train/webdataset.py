@@ -19,7 +19,7 @@ from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import REFUSE, BadData, are_fields, text_problem
 from lowclip_train.extract import (
     CAPTION_NAMES,
-    captions_and_gaps,
+    captions_in,
     captions_of,
     is_safe_name,
     language_of,
@@ -198,10 +198,11 @@ def _captions(described: list[dict[str, Any]], texts: list[bytes], lang: str) ->
     Raises:
         ValueError: one of them cannot be read.
     """
+    captions: list[tuple[str, str]] = []
     for one in described:
+        value = next((one[name] for name in CAPTION_NAMES if name in one), None)
+        captions += [] if value is None else captions_in(one, value, lang)
         lang = language_of(one, lang)
-    first = [next((one[name] for name in CAPTION_NAMES if name in one), None) for one in described]
-    captions = [found for value in first if value is not None for found in captions_and_gaps(value, lang)]
     known = {caption for _, caption in captions}
     for text in (data.decode("utf-8-sig") for data in texts):
         if " ".join(text.split()) not in known:  # a caption of the .json may have several lines

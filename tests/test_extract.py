@@ -130,6 +130,8 @@ def test_a_compressed_shard_of_other_bytes_is_damaged(
         ({"raw": "a dog", "lang": "en", "tokens": ["a", "dog"]}, [("en", "a dog")]),
         ({"text": "it", "language": None}, [("az", "it")]),
         ({"en": "a dog", "azj_Latn": ["it", " "]}, [("en", "a dog"), ("azj_Latn", "it")]),
+        ({"text": ["a dog", None, "it"], "lang": ["en", "ru", None]}, [("en", "a dog"), ("az", "it")]),
+        ({"text": ["a dog", "it"], "lang": ["en"]}, [("az", "a dog"), ("az", "it")]),
         ({"label": "it", "source": "web"}, []),
     ],
 )
@@ -141,16 +143,18 @@ def test_captions_in_their_shapes(value: Any, found: list[tuple[str, str]]) -> N
 def test_captions_are_of_the_language_that_their_sample_or_row_says(tmp_path: Path, name: str) -> None:
     rows: list[dict[str, Any]] = [{name: "az", "caption": "it"}, {name: None, "caption": "a dog"}]
     rows += [{name: "az", "caption": {"tr": "köpek"}}]
-    said = ["az", "en", "tr"]
-    members: dict[str, bytes | str] = {"3.png": png(3), "3.json": json.dumps({name: "az"}), "3.txt": "at"}
+    rows += [{name: ["en", "az"], "caption": ["a cat", "pişik"]}]
+    said = ["az", "en", "tr", "en", "az"]
+    members: dict[str, bytes | str] = {"x.png": png(9), "x.json": json.dumps({name: "az"}), "x.txt": "at"}
     for number, row in enumerate(rows):
         members |= {f"{number}.png": png(number), f"{number}.json": json.dumps(row)}
     make_dataset("webdataset", write_tar(tmp_path / "s.tar", members), tmp_path / "shard")
     assert [p.lang for p in pairs_in(tmp_path / "shard")] == ["az", *said]
+    write_parquet(tmp_path / "d/each.parquet", [{"image": png(3), **rows[3]}])
     described = [{"image": png(n), **row} for n, row in enumerate(rows[:2])]
-    path = write_parquet(tmp_path / "p.parquet", described)
-    make_dataset("parquet", path, tmp_path / "rows")
-    assert [p.lang for p in pairs_in(tmp_path / "rows")] == said[:2]
+    path = write_parquet(tmp_path / "d/p.parquet", described)
+    make_dataset("parquet", tmp_path / "d", tmp_path / "rows")
+    assert [p.lang for p in pairs_in(tmp_path / "rows")] == [*said[3:], *said[:2]]
     make_dataset("parquet", path, tmp_path / "named", wanted=Wanted(caption_columns=("ru=caption",)))
     assert [p.lang for p in pairs_in(tmp_path / "named")] == ["ru", "ru"]
 
