@@ -11,8 +11,9 @@ class Distillation:
     Attributes:
         teacher: hub name or local folder of the text encoder to follow; its width must be the student's.
         teacher_prefix: put before each text for the teacher.
-        parallel: pairs files without images (`image` column is a key): rows of one key say the same in several
-            languages, and the `en` row is what the teacher reads.
+        parallel: pairs files without images (`image` column is a key): rows of one key (of one key and
+            `caption_id`, where it has several `en` rows) say the same in several languages, and the `en` row is what
+            the teacher reads.
         parallel_batch_size: texts of `parallel` added to each step.
         weight: of this loss beside the contrastive one.
     """

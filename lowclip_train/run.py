@@ -4,6 +4,7 @@ What is done with it, step by step, is `trainer.py`.
 """
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -216,12 +217,19 @@ def _class_retention(config: TrainConfig, tail: nn.Module) -> ClassRetention | N
 
 
 def _parallel_captions(config: TrainConfig, tokenizer: Tokenizer) -> list[Caption]:
-    """Captions of the parallel files: all rows of one key share a `caption_id`, so English is found for each."""
+    """Captions of the parallel files: all rows of one key say the same, so English is found for each.
+
+    A key with several English captions is an image, as in what `translate` writes: there those of one caption_id do.
+    """
     if config.distillation is None:
         return []
     captions: list[Caption] = []
     for path in config.distillation.parallel:
-        captions += tokenize([Pair(p.image, p.caption, p.lang) for p in read_pairs(path)], tokenizer)
+        pairs = read_pairs(path)
+        english = Counter(p.image for p in pairs if p.lang == "en")
+        captions += tokenize(
+            [p if english[p.image] > 1 else Pair(p.image, p.caption, p.lang) for p in pairs], tokenizer
+        )
     return captions
 
 

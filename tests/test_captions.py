@@ -10,7 +10,7 @@ from tiny_checkpoint import TEXT, tiny_wordpiece
 from tiny_training import tiny_config
 from torch import Tensor
 
-from lowclip_runtime.pairs import Pair
+from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_runtime.text import Tokenizer
 from lowclip_train.captions import CaptionedImage, captioned_images, gallery_images
 from lowclip_train.config import Source
@@ -120,3 +120,17 @@ def test_a_photo_that_two_sources_hold_out_is_in_the_gallery_once(tmp_path: Path
 def test_two_photos_of_one_file_in_a_source_stay_two(tmp_path: Path) -> None:
     one, two, again = (CaptionedImage(Path(name), "same", {}) for name in ("one", "two", "again"))
     assert gallery_images([[one, two], [again]]) == [one, two]
+
+
+def test_the_teacher_reads_the_english_of_each_parallel_caption(tmp_path: Path) -> None:
+    """By key, or by key and id where a key is an image of several captions."""
+    rows = [Pair("1", "blue", "en", "", "0"), Pair("1", "mavi", "az", "", "1"), Pair("3", "boz", "az")]
+    rows += [Pair("2", english, "en", "", str(n)) for n, english in enumerate(("red", "green"))]
+    rows += [Pair("2", azerbaijani, "az", "", str(n)) for n, azerbaijani in enumerate(("qırmızı", "yaşıl"))]
+    write_pairs(tmp_path / "parallel.tsv", rows)
+    config = tiny_config(tmp_path)
+    assert config.distillation is not None
+    told = replace(config.distillation, parallel=(str(tmp_path / "parallel.tsv"),))
+    found = prepare_run(replace(config, distillation=told), tmp_path / "run").parallel
+    read = {caption.text: caption.teacher_text for caption in found if caption.lang == "az"}
+    assert read == {"mavi": "blue", "boz": "boz", "qırmızı": "red", "yaşıl": "green"}
