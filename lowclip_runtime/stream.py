@@ -6,10 +6,9 @@ What is done is the caller's: `clip.py` decodes so, `photo_reader.py` also hashe
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from lowclip_runtime.workers import Workers
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,19 +21,17 @@ def done_ahead(work: Callable[[T], R], items: Iterable[T], *, threads: int, ahea
         threads: items worked on at the same time.
         ahead: how many results may be under way or wait to be taken.
     """
-    from concurrent.futures import ThreadPoolExecutor  # takes 14 ms, which a search need not wait for
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix=work.__name__)
-    waiting: deque[Future[R]] = deque()
+    workers = Workers(threads, work.__name__)
+    waiting: deque[Callable[[], R]] = deque()
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
+            waiting.append(workers.begin(work, item))
             if len(waiting) > ahead:
-                yield waiting.popleft().result()
+                yield waiting.popleft()()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()()
     finally:  # whoever stops early waits for what is being worked on, not for what has not begun
-        pool.shutdown(cancel_futures=True)
+        workers.close()
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowclip_runtime.workers import Workers
+
 Feed = Mapping[str, NDArray[Any]]
 
 
@@ -36,11 +38,9 @@ class Streams:
     """
 
     def __init__(self, count: int, most: int | None = None) -> None:
-        from concurrent.futures import ThreadPoolExecutor  # takes 14 ms, which one text need not wait for
-
         self._count = count
         self._most = most
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="stream")
+        self._workers = Workers(count, "stream")
 
     def run(self, run_part: Callable[[Feed], NDArray[Any]], feed: Feed) -> NDArray[Any]:
         """The results of all parts, joined in order; raises what a part raised."""
@@ -49,4 +49,4 @@ class Streams:
             {name: array[one] for name, array in feed.items()}
             for one in part_slices(items, self._count, self._most)
         ]
-        return np.concatenate(list(self._pool.map(run_part, parts)))
+        return np.concatenate(list(self._workers.each(run_part, parts)))
