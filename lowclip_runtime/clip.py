@@ -24,11 +24,11 @@ from lowclip_runtime.files import checked_path
 from lowclip_runtime.lazy import lazy
 from lowclip_runtime.memory import MemoryBudget
 from lowclip_runtime.providers import check_provider
-from lowclip_runtime.query_input import check_batch_size, check_images
+from lowclip_runtime.query_input import check_batch_size, check_images, check_opening, check_pixels
 from lowclip_runtime.session import TowerSession
 from lowclip_runtime.shipped import shipped_bundle
 from lowclip_runtime.stream import batches, done_ahead
-from lowclip_runtime.text import Tokenizer, pad
+from lowclip_runtime.text import Tokenizer, pad, token_batches
 
 if TYPE_CHECKING:
     from lowclip_runtime.preprocess import ImageInput
@@ -41,7 +41,6 @@ BATCH_SIZE = 16  # images; on CPUs larger ones gain a few percent at most and ho
 BATCH_TOKENS = 512  # of texts, padding included: memory depends on tokens, not on texts
 # that one thread runs at a time: activations of more leave the cache, of one alone cost ResNet-50 3 %
 PART_IMAGES = 2
-_MOST_THREADS = 1024
 _REMEMBERED_QUERIES = 256
 _LONGEST_REMEMBERED = 1000  # characters; clients may send any number of them, and people do not
 
@@ -95,15 +94,11 @@ class LowClip:
 
         Raises:
             BundleError: not a bundle, incomplete, or from a newer version.
-            InputError: no such tower, `threads` is less than 1 or absurd, or `bundle` is no path.
+            InputError: no such tower, `threads` is less than 1 or absurd, `bundle` is no path, or `provider_options`
+                no mapping.
             ProviderError: the provider is not available; the message names those that are.
         """
-        is_some = isinstance(towers, Collection) and not isinstance(towers, str) and len(towers) > 0
-        if not is_some or not {*towers} <= {*TOWERS}:
-            raise InputError(f"towers must be some of {TOWERS}, not {towers!r}")
-        is_number = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
-        if threads is not None and not (is_number and 1 <= threads <= _MOST_THREADS):
-            raise InputError(f"threads must be 1 or more, not {threads!r}; {_MOST_THREADS} at most")
+        check_opening(towers, TOWERS, threads, provider_options)
         check_provider(provider)
         path = checked_path(bundle, "a bundle") if bundle is not None else shipped_bundle()
         manifest = read_manifest(path)
@@ -183,10 +178,16 @@ class LowClip:
             return ImageError(str(error))  # anew: its traceback would hold the file's content
 
     def embed_pixels(self, pixels: Sequence[Pixels]) -> Embeddings:
-        """N images as `read_pixels` gives them → embeddings (N, D), in one run of the tower."""
+        """N images as `read_pixels` gives them → embeddings (N, D), in one run of the tower.
+
+        Raises:
+            InputError: they are something else.
+            BundleError: as `embed_images`.
+        """
         from lowclip_runtime.preprocess import normalize
 
-        if not pixels:
+        check_pixels(pixels, self.manifest.preprocess.size_px)
+        if len(pixels) == 0:
             return np.empty((0, self.dims), np.float32)
         feed = {"pixel_values": normalize(np.stack(pixels), self.manifest.preprocess)}
         return self._checked(self.image_session.run("image_embeds", feed), len(pixels), "image")
@@ -218,7 +219,7 @@ class LowClip:
         token_ids = self.tokenizer.token_ids(texts)
         by_length = sorted(range(len(token_ids)), key=lambda i: len(token_ids[i]))
         embeddings = np.empty((len(token_ids), self.dims), np.float32)  # (N, D)
-        for rows in _text_batches(by_length, [len(row) for row in token_ids], batch_size):
+        for rows in token_batches(by_length, [len(row) for row in token_ids], batch_size, BATCH_TOKENS):
             embeddings[rows] = self._embed_tokens([token_ids[i] for i in rows])
         return embeddings
 
@@ -285,16 +286,3 @@ class LowClip:
                 f"{self._provider!r}; run `lowclip verify {self.path}`, or use provider 'cpu'"
             )
         return embeddings
-
-
-def _text_batches(by_length: list[int], lengths: list[int], batch_size: int | None) -> Iterator[list[int]]:
-    """Cut rows that are sorted by length, so that no batch has too many tokens, padding included, or texts."""
-    batch: list[int] = []
-    for row in by_length:
-        full = len(batch) * lengths[row] + lengths[row] > BATCH_TOKENS
-        if batch and (full or len(batch) == batch_size):
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

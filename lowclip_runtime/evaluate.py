@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from lowclip_runtime import metrics
 from lowclip_runtime.bootstrap import Bootstrap, retrieval_intervals
 from lowclip_runtime.clip import BATCH_SIZE, LowClip
-from lowclip_runtime.errors import DatasetError
+from lowclip_runtime.errors import DatasetError, InputError
+from lowclip_runtime.files import checked_path
 from lowclip_runtime.pairs import Pair
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ def evaluate(
     """Metrics of `clip` on `pairs`, in the JSON shape of `lowclip eval --json`.
 
     Args:
-        pairs: already filtered by `read_pairs`; not empty.
+        pairs: as `read_pairs` gives them, already filtered.
         images_dir: what the pairs' image names are relative to.
         lang, split: what the pairs were filtered by, told in the result.
         on_progress: called with the images done and their number.
@@ -92,7 +93,10 @@ def evaluate(
     Raises:
         DatasetError: an image file is missing; names the first and how many.
         ImageError: an image file cannot be decoded.
+        InputError: there are no pairs, they are something else, or `images_dir` is no path.
     """
+    _check_pairs(pairs)
+    checked_path(images_dir, "the folder of the images")
     embedded = embed_pairs(clip, pairs, images_dir, batch_size=batch_size, on_progress=on_progress)
     of_pairs = figures(embedded)
     return {
@@ -103,6 +107,13 @@ def evaluate(
         "split": split,
         **of_pairs,
     }
+
+
+def _check_pairs(pairs: object) -> None:
+    if not isinstance(pairs, Sequence) or not all(isinstance(one, Pair) for one in pairs):
+        raise InputError(f"pairs must be a list as read_pairs gives it, not {type(pairs).__name__}")
+    if not pairs:
+        raise InputError("there are no pairs to evaluate; give one at least")
 
 
 def embed_pairs(

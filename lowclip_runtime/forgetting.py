@@ -30,9 +30,7 @@ def remove_folder(shard: Shard, folder: str | Path) -> int:
         InputError: the folder's name is empty, or none.
         IndexFileError: what a killed run has left is damaged.
     """
-    if not isinstance(folder, str | Path):
-        raise InputError(f"the folder to forget must be a path, not {folder!r}")
-    names = _names(shard, str(folder))
+    names = _names(shard, folder)
     above = _above(names)
     journal = FactsJournal(shard.path.parent, *map(Path, names))
     ids, said = _said_below(shard, above, journal.left)
@@ -45,15 +43,17 @@ def remove_folder(shard: Shard, folder: str | Path) -> int:
     return len(ids)
 
 
-def check_forgotten(folders: Iterable[str], gallery: Path, shard: Shard | None = None) -> None:
+def check_forgotten(folders: Iterable[str | Path], gallery: Path, shard: Shard | None = None) -> None:
     """Refuse to forget what holds a gallery that is indexed at the same time, as its photos would go, too.
 
     Args:
         shard: of the index, to know what a link is called there; without one, links are left alone.
 
     Raises:
-        InputError: naming the folder, or its name is empty.
+        InputError: naming the folder, or its name is empty, or none; or it is one folder instead of a list of them.
     """
+    if isinstance(folders, str | os.PathLike) or not isinstance(folders, Iterable):
+        raise InputError(f"a list of folders is wanted; write [folder], not one {type(folders).__name__}")
     for folder in folders:
         if f"{gallery}/".startswith(_above(_names(shard, folder))):
             raise InputError(
@@ -62,15 +62,18 @@ def check_forgotten(folders: Iterable[str], gallery: Path, shard: Shard | None =
             )
 
 
-def _names(shard: Shard | None, folder: str) -> list[str]:
+def _names(shard: Shard | None, folder: str | Path) -> list[str]:
     """What an index may know a folder by.
 
     A gallery is indexed by what its link leads to. But where a link stands in the place that a gallery was moved
     from, what lies below the link's own name is meant.
 
     Raises:
-        InputError: the name is empty.
+        InputError: the name is empty, or none.
     """
+    if not isinstance(folder, str | Path):
+        raise InputError(f"the folder to forget must be a path, not {folder!r}")
+    folder = str(folder)
     if not folder:  # a script's variable that is not set: not the folder one happens to be in
         raise InputError("the name of the folder to forget is empty; name a folder of photos")
     names = spellings(folder)

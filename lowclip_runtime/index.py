@@ -38,7 +38,7 @@ from lowclip_runtime.near_duplicates import LEAST_SCORE, near_photos
 from lowclip_runtime.nearest_photos import Hit, nearest_photos
 from lowclip_runtime.photo_record import LOOKUP_KEYS
 from lowclip_runtime.points import Filter, checked_where
-from lowclip_runtime.query_input import check_k, checked_embedding
+from lowclip_runtime.query_input import check_k, check_text_share, check_told, checked_embedding
 from lowclip_runtime.shard import Shard, Vectors, check_vectors
 from lowclip_runtime.shard_errors import engine_errors
 from lowclip_runtime.truncation import check_dims, truncated
@@ -91,11 +91,13 @@ class Index:
             dims: keep the first `dims` numbers of each embedding, 8 to `clip.dims` [the default].
 
         Raises:
-            InputError: no such `vectors`, or `dims` out of range.
+            InputError: no such `vectors`, `dims` out of range, `path` is no path or `clip` no LowClip.
             IndexFileError: not an index, damaged, open in another process, made with another bundle, or
                 with another choice of `vectors` or `dims`, or it cannot be read or made there.
         """
         path = index_folder(path)
+        if not isinstance(clip, LowClip):
+            raise InputError(f"clip must be what LowClip.open gives, not {clip!r}")
         check_vectors(vectors)
         check_dims(dims, clip.dims)
         with engine_errors(path / SHARD_NAME):
@@ -139,6 +141,7 @@ class Index:
         """
         from lowclip_runtime import indexing  # which needs Pillow
 
+        check_told(progress=progress, on_failed=on_failed)
         with self._shard.updating():
             return indexing.add_folder(
                 self._clip, self._shard, folder, self.manifest, progress=progress, on_failed=on_failed
@@ -180,9 +183,7 @@ class Index:
         Raises:
             InputError: one path instead of a list of them, or something else in it.
         """
-        if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable):
-            raise InputError(f"remove wants a list of photos; write [photo], not one {type(paths).__name__}")
-        return remove_photos(self._shard, list(paths))
+        return remove_photos(self._shard, paths)
 
     def forget(self, folder: str | Path) -> int:
         """Take all photos below a folder out of the index and say how many were in it; the files are left alone.
@@ -193,7 +194,7 @@ class Index:
         with self._shard.updating():
             return remove_folder(self._shard, folder)
 
-    def check_forgotten(self, folders: Iterable[str], gallery: str | Path) -> None:
+    def check_forgotten(self, folders: Iterable[str | Path], gallery: str | Path) -> None:
         """InputError where to forget one of the folders would take the photos of `gallery` out, too."""
         check_forgotten(folders, gallery_root(gallery), self._shard)
 
@@ -266,8 +267,7 @@ class Index:
             InputError: `k` is less than 1, or `text_share` is not from 0 to 1.
         """
         check_k(k)
-        if not (isinstance(text_share, int | float | np.floating) and 0 <= text_share <= 1):
-            raise InputError(f"text_share must be from 0 to 1, not {text_share!r}")
+        check_text_share(text_share)
         of_image, of_text = self._embed_image(image), self._clip.embed_texts([text])[0]
         both = (1 - text_share) * of_image + text_share * of_text
         return self.search_embedding(both / np.linalg.norm(both), k, where=where)

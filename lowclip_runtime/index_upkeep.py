@@ -6,7 +6,7 @@ Whole folders are taken out by `forgetting.py`.
 import itertools
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,16 @@ def set_facts(shard: Shard, facts: Mapping[str, Mapping[str, Any]]) -> int:
     return told
 
 
-def remove_photos(shard: Shard, paths: Sequence[str | Path]) -> int:
+def remove_photos(shard: Shard, paths: Iterable[str | Path]) -> int:
     """Take photos out; how many of them were there.
 
     Raises:
-        InputError: one of them is no path.
+        InputError: one path instead of a list of them, or one of them is no path; none is taken out then.
     """
+    if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable):
+        raise InputError(f"remove wants a list of photos; write [photo], not one {type(paths).__name__}")
     told = 0
-    for some in batches(map(_checked, paths), _BATCH):
+    for some in batches([_checked(path) for path in paths], _BATCH):
         with shard.writing():
             known = _known(shard, some)
             shard.delete(known)

@@ -49,7 +49,7 @@ def check_provider(name: str) -> None:
     """
     available = available_providers()
     here = f"available here: {', '.join(available)}"
-    if name not in PROVIDERS and name != "auto":
+    if not isinstance(name, str) or name not in (*PROVIDERS, "auto"):
         raise ProviderError(
             f"there is no provider {name!r}; use one of {', '.join(PROVIDERS)} or auto ({here})"
         )

@@ -186,3 +186,18 @@ def pad(token_ids: Sequence[Sequence[int]], pad_token_id: int) -> tuple[NDArray[
         input_ids[i, : len(row)] = row
         attention_mask[i, : len(row)] = 1
     return input_ids, attention_mask
+
+
+def token_batches(
+    by_length: Sequence[int], lengths: Sequence[int], batch_size: int | None, most_tokens: int
+) -> Iterator[list[int]]:
+    """Cut rows that are sorted by length, so that no batch has too many tokens, padding included, or texts."""
+    batch: list[int] = []
+    for row in by_length:
+        full = len(batch) * lengths[row] + lengths[row] > most_tokens
+        if batch and (full or len(batch) == batch_size):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
