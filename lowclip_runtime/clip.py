@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,12 @@ class LowClip:
         # stays, wherever this process, or a link, goes until a tower is loaded
         path = Path(os.path.realpath(path))
         return cls(path, manifest, provider, provider_options, threads, towers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied, or sent to another process, it is the same bundle, opened for itself."""
+        options = dict(self._provider_options or {})
+        opened = (self.path, self.manifest, self._provider, options, self.threads, self._towers)
+        return type(self), opened, {"_written": self._written}
 
     @property
     def name(self) -> str:

@@ -71,8 +71,8 @@ class Shard:
         self.path = path
         self.vectors = vectors
         self.candidates = CANDIDATES[vectors]
+        self._engine = SharedEngine(path)  # before what cannot be copied and does not say why
         self._let_go: Callable[[], object] = lambda: None
-        self._engine = SharedEngine(path)
         self.writing, self.updating = self._engine.writing, self._engine.updating
         self._look_for_graph()
 

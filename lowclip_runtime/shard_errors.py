@@ -59,6 +59,14 @@ def forked(path: Path) -> IndexFileError:
     )
 
 
+def unsent(path: Path) -> IndexFileError:
+    """What is raised when the shard at `path`, which is open, shall be copied or sent to another process."""
+    return IndexFileError(
+        f"{path.parent} is open here and cannot be copied or sent to another process; share it between threads, or "
+        "close it and open it there"
+    )
+
+
 def moved(path: Path) -> IndexFileError:
     """What is raised when the shard at `path` shall be changed and its index is no longer the one that was opened."""
     return IndexFileError(

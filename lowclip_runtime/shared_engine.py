@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import qdrant_edge
 
 from lowclip_runtime.forks import after_forks, close_files_of, keep
-from lowclip_runtime.shard_errors import closed, engine_errors, forked, moved
+from lowclip_runtime.shard_errors import closed, engine_errors, forked, moved, unsent
 
 T = TypeVar("T")
 _LOOK_EVERY_S = 0.1  # whether anyone still asks, should a signal have come before it was told
@@ -43,6 +43,9 @@ class SharedEngine:
         after_forks(self, SharedEngine._leave_to_parent)  # also while it is opened
         with engine_errors(path):
             self._engine = load_engine(path)
+
+    def __reduce__(self) -> str:
+        raise unsent(self._path)
 
     def _leave_to_parent(self) -> None:
         keep(self)
