@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lowclip_runtime.clip import BATCH_SIZE, LowClip
 from lowclip_runtime.errors import ImageError, InputError, TextError
-from lowclip_runtime.folder import gallery_root, walk
+from lowclip_runtime.folder import gallery_root, printable, walk
 from lowclip_runtime.stream import batches
 from lowclip_runtime.text import normalize_text
 from lowclip_runtime.vector_file import check_target, vector_file
@@ -105,7 +105,7 @@ def _image_rows(clip: LowClip, photos: Iterable[tuple[str, Path]], batch_size: i
     embeddings = clip.embed_each((path for _, path in for_paths), batch_size)
     for (one, path), value in zip(for_ids, embeddings, strict=True):
         if isinstance(value, ImageError):  # its message names the path, which the id says already
-            value = ImageError(str(value).removeprefix(f"{path}: "))
+            value = ImageError(str(value).removeprefix(f"{printable(path)}: "))
         yield one, value
 
 

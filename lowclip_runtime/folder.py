@@ -146,11 +146,21 @@ def is_hidden(path: str) -> bool:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """The path as text that can be written anywhere: bytes that are not UTF-8 as `\\xff`.
+    """The path as text that can be written anywhere: bytes that are not UTF-8 as `\\xff`, half an emoji as `\\ud83d`.
 
     Not by the system's own encoding, which may lack letters.
     """
-    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    text = os.fsdecode(path)
+    kept = "surrogateescape" if can_be_a_name(text) else "backslashreplace"
+    return text.encode("utf-8", kept).decode("utf-8", "backslashreplace")
+
+
+def can_be_a_name(text: str) -> bool:
+    """Whether a file may be named so: none has a NUL, or half of a surrogate pair, as JSON can hold."""
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def _list_folder(

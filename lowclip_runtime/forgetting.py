@@ -9,6 +9,7 @@ from typing import Any
 
 from lowclip_runtime.errors import InputError
 from lowclip_runtime.facts_journal import FactsJournal, SaidBefore
+from lowclip_runtime.folder import can_be_a_name
 from lowclip_runtime.index_upkeep import set_facts, spellings
 from lowclip_runtime.kept_facts import said_by_users
 from lowclip_runtime.photo_record import PhotoRecord
@@ -78,7 +79,7 @@ def _names(shard: Shard | None, folder: str | Path) -> list[str]:
         raise InputError("the name of the folder to forget is empty; name a folder of photos")
     names = spellings(folder)
     place = os.path.abspath(folder)  # noqa: PTH100
-    if shard is None or "\0" in folder or not Path(place).is_symlink():
+    if shard is None or not can_be_a_name(folder) or not Path(place).is_symlink():
         return names
     above = _above(names)
     if any(record.absolute_path.startswith(above) for record, _ in _records(shard)):

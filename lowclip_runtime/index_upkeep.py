@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lowclip_runtime.errors import InputError
-from lowclip_runtime.folder import is_utf8
+from lowclip_runtime.folder import can_be_a_name, is_utf8
 from lowclip_runtime.photo_record import checked_facts, record_id
 from lowclip_runtime.shard import Shard
 from lowclip_runtime.stream import batches
@@ -80,8 +80,8 @@ def _known(shard: Shard, paths: Sequence[str]) -> list[str]:
 
 
 def spellings(path: str) -> list[str]:
-    """What an index may know the photo by; it holds no name that is not UTF-8, and no file's name has a NUL."""
-    if "\0" in str(path):
+    """What an index may know the photo by; it holds no name that is not UTF-8."""
+    if not can_be_a_name(path):
         return []
     places = (os.path.abspath(path), *_linkless(path))  # noqa: PTH100
     forms = ((one, unicodedata.normalize("NFC", one), unicodedata.normalize("NFD", one)) for one in places)

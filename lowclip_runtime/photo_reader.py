@@ -77,7 +77,7 @@ def read_photos(
         except OSError as error:
             return ReadPhoto(file, reason=os_reason(error), is_out_of_reach=True)
         if isinstance(pixels, ImageError):
-            return ReadPhoto(file, reason=printable(str(pixels).removeprefix(f"{path}: ")))
+            return ReadPhoto(file, reason=printable(str(pixels).removeprefix(f"{printable(path)}: ")))
         return ReadPhoto(file, content_hash, facts, pixels=pixels)
 
     return done_ahead(read, files, threads=clip.threads, ahead=AHEAD)

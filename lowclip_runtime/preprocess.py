@@ -20,6 +20,7 @@ from PIL import Image, ImageFile
 from lowclip_runtime import jpeg_scaled
 from lowclip_runtime.decode_cost import decode_bytes
 from lowclip_runtime.errors import ImageError
+from lowclip_runtime.folder import printable
 from lowclip_runtime.memory import MemoryBudget
 from lowclip_runtime.spec import PreprocessSpec, Rgb
 
@@ -156,11 +157,12 @@ def _name(image: ImageInput) -> str:
         ImageError: it is nothing that could be an image.
     """
     if isinstance(image, str | os.PathLike):
-        return os.fspath(image)
+        return printable(image)
     if isinstance(image, bytes | Image.Image):
         return "the given bytes" if isinstance(image, bytes) else "the given PIL image"
     if hasattr(image, "read"):
-        return str(getattr(image, "name", "the given file"))
+        name = getattr(image, "name", None)  # of a temporary file a number, or None
+        return printable(name) if isinstance(name, str | os.PathLike) else "the given file"
     raise ImageError(f"an image must be a path, bytes, file, PIL image or array, not {type(image).__name__}")
 
 

@@ -124,7 +124,7 @@ def draw_photo(sheet: Image.Image, path: str, left: int, top: int) -> None:
         sheet.paste(photo, corner)
     except ImageError as error:
         draw.rectangle((left, top, left + PHOTO_PX - 1, top + PHOTO_PX - 1), fill=_EMPTY)
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = str(error).removeprefix(f"{printable(path)}: ")
         middle = (left + PHOTO_PX // 2, top + PHOTO_PX // 2)
         draw.text(middle, fitted(reason, small, PHOTO_PX - 8), fill=GREY, font=small, anchor="mm")
 
