@@ -33,6 +33,16 @@ def keep(one: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
 
 
+def has_open(folder: Path) -> bool:
+    """Whether this process has the folder itself open, where the system tells."""
+    descriptors = list(_DESCRIPTORS.iterdir()) if _DESCRIPTORS.is_dir() else []
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):  # that of this listing is closed by now
+            if descriptor.readlink() == folder:
+                return True
+    return False
+
+
 def close_files_of(folder: Path) -> None:
     """Close what this process has open below `folder`, and the folder that it lies in, where the system tells.
 

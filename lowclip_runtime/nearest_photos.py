@@ -1,6 +1,6 @@
 """The photos of a shard nearest to an embedding, ranked so that the same index always gives the same order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ class Hit:
     rank: int
     score: float
     path: str
-    payload: dict[str, Any]
+    payload: dict[str, Any] = field(hash=False)
 
 
 def nearest_photos(

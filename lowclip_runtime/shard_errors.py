@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lowclip_runtime.errors import IndexFileError
+from lowclip_runtime.forks import has_open
 
 # The engine writes through memory maps of sparse files in steps of 32 MiB: on a full disk the process would
 # die of SIGBUS without a word, so we stop while a step still fits.
@@ -109,6 +110,8 @@ def _sentence(index: Path, said: str) -> str:
 
 
 def _in_use(index: Path) -> str:
+    if has_open(index.resolve()):  # which is how it is held
+        return f"{index} is open in this process already; use that one, which threads may share, or close it first"
     return f"{index} is open in another process; close that one, or wait until it is done, and try again"
 
 

@@ -18,7 +18,7 @@ from tiny_pictures import encoded
 from lowclip_runtime import clip as clip_module
 from lowclip_runtime import indexing
 from lowclip_runtime.clip import LowClip
-from lowclip_runtime.errors import InputError, TextError
+from lowclip_runtime.errors import IndexFileError, InputError, TextError
 from lowclip_runtime.index import Index
 from lowclip_runtime.shard import Shard
 
@@ -226,3 +226,20 @@ def test_what_is_no_path_and_no_text_is_refused(tmp_path: Path, tiny_clip: LowCl
         with pytest.raises(Exception, match="name another") as refused:
             Index.open(place, tiny_clip)
         assert type(refused.value).__name__ == "IndexFileError"
+
+
+def test_hits_can_be_put_into_sets(tmp_path: Path, tiny_clip: LowClip, gallery: Path) -> None:
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        index.add_folder(gallery)
+        hits = index.search("göy")
+        assert {*hits, *index.search("göy")} == set(hits) and len(set(hits)) == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not tell what is open")
+def test_an_index_that_is_opened_twice_says_that_it_is_open_here(tmp_path: Path, tiny_clip: LowClip) -> None:
+    """And sends nobody to look for another process that there is not."""
+    (tmp_path / "link").symlink_to(tmp_path / "i")
+    with Index.open(tmp_path / "i", tiny_clip):
+        for name in ("i", "link"):
+            with pytest.raises(IndexFileError, match="is open in this process already; use that one, which"):
+                Index.open(tmp_path / name, tiny_clip)
