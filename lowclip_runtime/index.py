@@ -159,7 +159,7 @@ class Index:
         """
         return self._shard.build_graph(self.manifest.dims, LOOKUP_KEYS)
 
-    def set_facts(self, facts: Mapping[str, Mapping[str, Any]]) -> int:
+    def set_facts(self, facts: Mapping[str, Mapping[str, Any]] | Mapping[Path, Mapping[str, Any]]) -> int:
         """Give photos facts that searches can be filtered by, beside `album` and `taken`, which they have.
 
         Facts stay with a photo that changes, or moves within its gallery.

@@ -19,7 +19,7 @@ from lowclip_runtime.stream import batches
 _BATCH = 1024
 
 
-def set_facts(shard: Shard, facts: Mapping[str, Mapping[str, Any]]) -> int:
+def set_facts(shard: Shard, facts: Mapping[str, Mapping[str, Any]] | Mapping[Path, Mapping[str, Any]]) -> int:
     """Photo → its facts; how many of the photos were there. Those with the same facts are written together.
 
     Raises:

@@ -12,7 +12,7 @@ from lowclip_runtime.errors import InputError
 from lowclip_runtime.folder import is_utf8
 
 # A fact's name → the value, or one of the values, that a photo must have: as people write it, as a shard reads it
-Filter: TypeAlias = Mapping[str, str | int | Sequence[str | int]]
+Filter: TypeAlias = Mapping[str, str | int | Sequence[str | int] | Set[str | int]]
 Where: TypeAlias = Mapping[str, Sequence[str]]
 _ONE = (str, bytes, bytearray, memoryview)  # sequences, of characters or numbers, that are meant as a whole
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import BinaryIO, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from lowclip_runtime.folder import printable
 from lowclip_runtime.memory import MemoryBudget
 from lowclip_runtime.spec import PreprocessSpec, Rgb
 
-ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
+ImageInput: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[np.uint8]
 
 # Where Pillow itself refuses to open (twice its bomb warning): 179 megapixels are 537 MB once decoded to RGB.
 MAX_PIXELS = 178_956_970
