@@ -23,7 +23,7 @@ from lowclip_train.evaluate import TorchEmbedder
 from lowclip_train.fitting_tokenizer import check_words
 from lowclip_train.loss import MAX_LOGIT_SCALE
 from lowclip_train.model_identity import model_identity
-from lowclip_train.pretrained import told_in_one_sentence
+from lowclip_train.pretrained import NO_CODE, told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 
 import_torchvision()  # before transformers, which imports it
@@ -51,7 +51,7 @@ def teacher_identity(teacher: str) -> str:
     if Path(teacher).is_dir():
         return model_identity(teacher, None)
     with _told(teacher):
-        return model_identity(teacher, AutoConfig.from_pretrained(teacher)._commit_hash)
+        return model_identity(teacher, AutoConfig.from_pretrained(teacher, **NO_CODE)._commit_hash)
 
 
 def open_teacher(teacher: str, device: torch.device) -> tuple[Embedder, float]:
@@ -79,13 +79,13 @@ class TransformersEmbedder:
 
     def __init__(self, teacher: str, device: torch.device) -> None:
         with _told(teacher):
-            self._model: Any = AutoModel.from_pretrained(teacher).float().eval().to(device)
+            self._model: Any = AutoModel.from_pretrained(teacher, **NO_CODE).float().eval().to(device)
         lacking = [part for part in _PARTS if not hasattr(self._model, part)]
         if lacking:
             kind = type(self._model).__name__
             raise ConfigError(f"the teacher {teacher!r} is a {kind} without {', '.join(lacking)}; {_ADVICE}")
         with _told(teacher):
-            self._processor = cast(Any, AutoProcessor).from_pretrained(teacher)
+            self._processor = cast(Any, AutoProcessor).from_pretrained(teacher, **NO_CODE)
             tokenizer = self._processor.tokenizer
             check_words(tokenizer.get_vocab(), tokenizer.get_added_vocab(), teacher)
         self._device = device

@@ -18,7 +18,7 @@ from torch import nn
 from lowclip_runtime.errors import ConfigError, first_line
 from lowclip_runtime.files import whole_file
 from lowclip_train.fitting_tokenizer import check_tokenizer_knows_words, read_tokenizer
-from lowclip_train.pretrained import told_in_one_sentence
+from lowclip_train.pretrained import NO_CODE, told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 
 import_torchvision()
@@ -103,7 +103,8 @@ def build_text_encoder(config: dict[str, Any]) -> tuple[nn.Module, int]:
         hf_config = AutoConfig.for_model(config.get("model_type", ""), **rest)
     except (ValueError, KeyError) as error:
         raise ConfigError(f"not a text encoder that transformers knows: {error}") from error
-    encoder = cast(Any, AutoModel).from_config(hf_config, attn_implementation="eager", **_pooler(hf_config))
+    options = {"attn_implementation": "eager", **_pooler(hf_config), **NO_CODE}
+    encoder = cast(Any, AutoModel).from_config(hf_config, **options)
     return encoder, int(hf_config.hidden_size)
 
 
@@ -115,8 +116,9 @@ def pretrained_text_encoder(source: str, layers: tuple[int, ...] = ()) -> nn.Mod
     """
     advice = "give a hub name or a local folder"
     with told_in_one_sentence(f"no text encoder could be loaded from {source!r}", advice):
-        hf_config = AutoConfig.from_pretrained(source)
-        encoder = AutoModel.from_pretrained(source, attn_implementation="eager", **_pooler(hf_config))
+        hf_config = AutoConfig.from_pretrained(source, **NO_CODE)
+        options = {"attn_implementation": "eager", **_pooler(hf_config), **NO_CODE}
+        encoder = cast(Any, AutoModel).from_pretrained(source, **options)
     refuse_decoder(encoder, source)
     if layers:
         _keep_layers(encoder, layers)
@@ -145,7 +147,7 @@ def tokenizer_file(source: str, folder: Path) -> Path:
     fetched = folder / f"tokenizer-{source.replace('/', '--')}.json"
     advice = "give a hub name or a folder with a tokenizer.json"
     with told_in_one_sentence(f"no fast tokenizer could be loaded from {source!r}", advice):
-        tokenizer = AutoTokenizer.from_pretrained(source).backend_tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(source, **NO_CODE).backend_tokenizer
         check_tokenizer_knows_words(tokenizer, source)
     keep_tokenizer(fetched, tokenizer.to_str(pretty=True))
     return fetched

@@ -1,9 +1,12 @@
-"""Loading what others made: whatever is raised of a missing, foreign or damaged model becomes one sentence."""
+"""Loading what others made: no code of theirs is run, and what is raised of a bad model becomes one sentence."""
 
 import contextlib
 from collections.abc import Iterator
 
 from lowclip_runtime.errors import ConfigError, LowClipError, first_line
+
+# for all that transformers loads: left out, it asks on the terminal whether to run the Python files of a model's folder
+NO_CODE = {"trust_remote_code": False}
 
 
 @contextlib.contextmanager
@@ -18,4 +21,7 @@ def told_in_one_sentence(problem: str, advice: str) -> Iterator[None]:
     except LowClipError:
         raise
     except Exception as error:
-        raise ConfigError(f"{problem} ({first_line(error)}); {advice}") from error
+        reason = first_line(error)
+        if "trust_remote_code" in str(error):
+            reason = "it comes with Python code of its own, which is never run"
+        raise ConfigError(f"{problem} ({reason}); {advice}") from error

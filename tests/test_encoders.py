@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from tiny_training import write_text_encoder
 from tokenizers import Tokenizer as HfTokenizer
 
 from lowclip_runtime.errors import ConfigError
+from lowclip_train.dual_teacher import open_teacher
 from lowclip_train.encoders import (
     AutoTokenizer,
     build_image_encoder,
@@ -25,6 +27,8 @@ from lowclip_train.encoders import (
     tokenizer_file,
 )
 from lowclip_train.frozen_stages import frozen_features, split_encoder
+from lowclip_train.translation.coded_tokenizer import CodedTokenizer
+from lowclip_train.translation.engines import TransformersEngine
 
 
 def test_an_unknown_image_encoder_names_close_ones() -> None:
@@ -174,6 +178,32 @@ def test_an_encoder_with_a_decoder_is_refused(tmp_path: Path, kind: str) -> None
     build_text_encoder({"model_type": kind, **sizes})[0].save_pretrained(tmp_path)  # type: ignore[operator]
     with pytest.raises(ConfigError, match=r"Model, an encoder with a decoder, .* name an encoder"):
         pretrained_text_encoder(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        pretrained_text_encoder,
+        lambda folder: tokenizer_file(folder, Path(folder)),
+        lambda folder: open_teacher(folder, torch.device("cpu")),
+        lambda folder: TransformersEngine(folder, cast(Any, None), "cpu"),
+        lambda folder: CodedTokenizer(folder, ("en", "az"), (None, None), strict=True),
+    ],
+)
+def test_code_that_comes_with_a_model_is_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[[str], object]
+) -> None:
+    """transformers asks on the terminal whether it shall be; a yes, as from `yes |`, is not ours to take."""
+    monkeypatch.setattr("builtins.input", lambda _question: "y")
+    (tmp_path / "mystery.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w').close()\n", "utf-8")
+    classes = ("AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM", "AutoTokenizer", "AutoProcessor")
+    foreign = {"auto_map": {name: f"mystery.{name}" for name in classes}}
+    foreign["auto_map"]["AutoTokenizer"] = ["mystery.Slow", "mystery.Fast"]  # type: ignore[assignment]
+    for name, of in (("config.json", "model_type"), ("tokenizer_config.json", "tokenizer_class")):
+        (tmp_path / name).write_text(json.dumps({of: "mystery", **foreign}), "utf-8")
+    with pytest.raises(ConfigError, match="comes with Python code of its own, which is never run"):
+        load(str(tmp_path))
+    assert not (tmp_path / "was run").exists()
 
 
 def test_layers_that_are_not_there(tmp_path: Path) -> None:

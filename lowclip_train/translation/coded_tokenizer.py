@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lowclip_runtime.errors import ConfigError
-from lowclip_train.pretrained import told_in_one_sentence
+from lowclip_train.pretrained import NO_CODE, told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 from lowclip_train.translation.language_codes import LanguageCodes, choose_codes, known_codes
 
@@ -78,7 +78,7 @@ def _load(model: str) -> Any:
     )
     with told_in_one_sentence(f"no tokenizer could be loaded from {model!r}", advice):
         try:
-            return AutoTokenizer.from_pretrained(model)
+            return AutoTokenizer.from_pretrained(model, **NO_CODE)
         except ImportError as error:
             raise ConfigError(
                 f"the tokenizer of {model!r} needs sentencepiece; run: pip install 'lowclip[translate]'"

@@ -14,7 +14,7 @@ from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import ConfigError, first_line
 from lowclip_runtime.text import pad
 from lowclip_train.model_identity import folder_identity, model_identity
-from lowclip_train.pretrained import told_in_one_sentence
+from lowclip_train.pretrained import NO_CODE, told_in_one_sentence
 from lowclip_train.torchvision_repair import import_torchvision
 from lowclip_train.translation.cache import Translation
 from lowclip_train.translation.coded_tokenizer import CodedTokenizer
@@ -133,7 +133,7 @@ def _problem(unfinished: bool, unknown: bool) -> str:
 def _seq2seq(model: str, device: str) -> Any:
     advice = "give the hub name or folder of a translation model such as facebook/nllb-200-distilled-600M"
     with told_in_one_sentence(f"no seq2seq model could be loaded from {model!r}", advice):
-        loaded = AutoModelForSeq2SeqLM.from_pretrained(model)
+        loaded = AutoModelForSeq2SeqLM.from_pretrained(model, **NO_CODE)
     try:
         return (loaded.float() if device == "cpu" else loaded.to(device)).eval()
     except (RuntimeError, AssertionError) as error:
