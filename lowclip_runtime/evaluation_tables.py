@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lowclip_runtime.one_line import on_one_line
+
 Metrics = Mapping[str, float]
 SHARES = ("R@1", "R@5", "R@10", "mAP")
 _NAME_WIDTH = 15
@@ -26,7 +28,7 @@ class FiguresTable:
         rank = f"{metrics['median_rank']:g}"
         if "median_rank" in of:
             rank += " [{:g}, {:g}]".format(*of["median_rank"])
-        self._rows.append([name, f"{gallery:,}", *shares, rank])
+        self._rows.append([on_one_line(name), f"{gallery:,}", *shares, rank])
 
     def __str__(self) -> str:
         name = max(_NAME_WIDTH, *(len(row[0]) + 1 for row in self._rows))

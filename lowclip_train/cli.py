@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from lowclip_runtime.cli.options import configure_process, on_one_line, refuse_in_one_sentence
+from lowclip_runtime.cli.options import configure_process, refusal, refuse_in_one_sentence
+from lowclip_runtime.one_line import on_one_line
 from lowclip_train.eval_commands import evaluate, matrix
 from lowclip_train.make_dataset import FORMATS, Wanted, make_dataset
 from lowclip_train.translation.command import translate
@@ -64,13 +65,13 @@ def prepare(
             format_name, source, out, images=images, name=name, wanted=wanted, overwrite=overwrite
         )
     except FileExistsError as error:
-        raise click.ClickException(str(error)) from error
+        raise refusal(str(error)) from error
     for problem in made.left_out:
         click.echo(f"left out: {on_one_line(problem)}", err=True)
     if exclude:
         click.echo(f"{exclude}: {made.excluded_images:,} images excluded")
     counts = ", ".join(f"{key} {count:,}" for key, count in made.manifest.captions.items())
-    click.echo(f"{out}: {made.manifest.image_count:,} images; captions: {counts}")
+    click.echo(f"{out}: {made.manifest.image_count:,} images; captions: {on_one_line(counts)}")
 
 
 @main.command()

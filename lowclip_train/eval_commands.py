@@ -7,6 +7,7 @@ import click
 
 from lowclip_runtime.cli.eval_options import as_line, evaluation_options
 from lowclip_runtime.cli.options import json_line, json_option, refuse_in_one_sentence
+from lowclip_runtime.one_line import on_one_line
 
 if TYPE_CHECKING:
     from lowclip_runtime.evaluation import EvaluationRequest
@@ -60,7 +61,7 @@ def matrix(
     drawn = Bootstrap(resamples=bootstrap, seed=seed) if bootstrap else None
     found = measure_matrix(
         models, datasets, split=split, lang=lang, bootstrap=drawn,
-        on_cell=lambda model, dataset: click.echo(f"{model} on {dataset}", err=True),
+        on_cell=lambda model, dataset: click.echo(on_one_line(f"{model} on {dataset}"), err=True),
     )  # fmt: skip
     click.echo(json_line(found) if as_json else as_markdown(found))
 

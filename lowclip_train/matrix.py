@@ -14,6 +14,7 @@ from lowclip_runtime.bootstrap import Bootstrap
 from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.evaluate import embed_pairs
 from lowclip_runtime.evaluation import by_lang
+from lowclip_runtime.one_line import on_one_line
 from lowclip_runtime.pairs import Pair
 from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.measured_model import open_model
@@ -157,4 +158,4 @@ def _notes(matrix: dict[str, Any]) -> Iterator[str]:
 
 
 def _line(fields: Sequence[str]) -> str:
-    return f"| {' | '.join(fields)} |"
+    return f"| {' | '.join(map(on_one_line, fields))} |"

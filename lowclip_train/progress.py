@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from lowclip_runtime.files import whole_file
+from lowclip_runtime.one_line import on_one_line
 from lowclip_train.scalar_log import ScalarLog
 
 _LINE_EVERY_S = 30.0
@@ -108,7 +109,7 @@ class ProgressReport:
 
 def say(line: str) -> None:
     """One line to standard error, above a progress bar if there is one."""
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(on_one_line(line), file=sys.stderr)
 
 
 def _forget(log: Path, epoch: int) -> None:

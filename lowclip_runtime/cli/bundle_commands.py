@@ -16,6 +16,7 @@ from lowclip_runtime.cli.options import (
     refuse_in_one_sentence,
 )
 from lowclip_runtime.cli.progress import progress
+from lowclip_runtime.one_line import on_one_line
 
 _out_option = click.option(
     "--out",
@@ -162,5 +163,6 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _table(lines: list[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+    shown = [(on_one_line(name), on_one_line(text)) for name, text in lines]
+    width = max(len(name) for name, _ in shown)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in shown)

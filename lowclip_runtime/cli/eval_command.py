@@ -7,6 +7,7 @@ import click
 from lowclip_runtime.cli.eval_options import as_line, evaluation_options
 from lowclip_runtime.cli.options import bundle_option, provider_option, refuse_in_one_sentence
 from lowclip_runtime.cli.progress import progress
+from lowclip_runtime.one_line import on_one_line
 
 if TYPE_CHECKING:
     from lowclip_runtime.evaluation import EvaluationRequest
@@ -35,4 +36,4 @@ def evaluate(bundle: str | None, request: "EvaluationRequest", provider: str, as
         return
     head = f"{name}  lang {request.lang or 'all'}  split {request.split or 'all'}"
     tables = [main_table(report)] if "gallery" in report else []
-    click.echo("\n\n".join([head, *tables, *further_tables(report)]))
+    click.echo("\n\n".join([on_one_line(head), *tables, *further_tables(report)]))

@@ -9,12 +9,12 @@ from lowclip_runtime.cli.options import (
     bundle_option,
     json_line,
     json_option,
-    on_one_line,
     provider_option,
     refuse_in_one_sentence,
 )
 from lowclip_runtime.cli.progress import progress
 from lowclip_runtime.cli.queries import all_queries
+from lowclip_runtime.one_line import on_one_line
 
 if TYPE_CHECKING:
     from lowclip_runtime.index import Hit, Index, IndexReport
@@ -254,7 +254,7 @@ def _keep_up(
     for folder in forget:
         count = opened.forget(folder)
         done["forgotten"] = done.get("forgotten", 0) + count
-        click.echo(f"{count:,} photos of {folder} removed", err=True)
+        click.echo(f"{count:,} photos of {on_one_line(folder)} removed", err=True)
     if compact:
         done["bytes_freed"] = opened.compact()
         click.echo(f"{done['bytes_freed'] / 1e6:,.1f} MB given back to the disk", err=True)

@@ -7,7 +7,6 @@ import gc
 import io
 import json
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,10 +15,9 @@ from typing import Any, TypeVar
 import click
 
 from lowclip_runtime.errors import LowClipError
+from lowclip_runtime.one_line import on_one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
-# the last ones turn the direction of what follows, in the next columns too, or begin a line
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 bundle_option = click.option(
@@ -60,11 +58,6 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
-def on_one_line(text: str) -> str:
-    """Control characters as `\\n` or `\\x1b`: a file's name shall neither break a table nor steer a terminal."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 def json_line(value: Any) -> str:
     """`value` as JSON on one line, by JSON's own numbers where standard output has not all of its letters.
 
@@ -86,24 +79,29 @@ def refuse_in_one_sentence(command: F) -> F:
         try:
             return command(*args, **kwargs)
         except LowClipError as error:
-            raise click.ClickException(str(error)) from error
+            raise refusal(str(error)) from error
         except ModuleNotFoundError as error:
             extra = command.__module__.partition(".")[0].removeprefix("lowclip_")
             if extra == "runtime":  # needs no extra, so its installation is broken
                 raise
             needed = f"pip install 'lowclip[{extra}]'"
             told = f"{error.name} is not installed; run: {needed}" if error.name else str(error)
-            raise click.ClickException(told) from error
+            raise refusal(told) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # `lowclip search … | head`: click ends quietly
                 raise
-            raise click.ClickException(_sentence(error)) from error
+            raise refusal(_sentence(error)) from error
         except (MemoryError, RuntimeError) as error:
             if not (told := _lacking(error)):
                 raise
-            raise click.ClickException(f"{told}: end other programs, or allow more") from error
+            raise refusal(f"{told}: end other programs, or allow more") from error
 
     return wrapped  # type: ignore[return-value]
+
+
+def refusal(sentence: str) -> click.ClickException:
+    """What click shows as one line, whatever names of files the sentence holds."""
+    return click.ClickException(on_one_line(sentence))
 
 
 def _lacking(error: Exception) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from lowclip_runtime.cli.options import on_one_line
+from lowclip_runtime.one_line import on_one_line
 
 
 class ProgressBar:
