@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from lowclip_runtime import jpeg_scaled
-from lowclip_runtime.decode_cost import decode_bytes
+from lowclip_runtime.decode_cost import decode_bytes, tile_size
 from lowclip_runtime.errors import ImageError
 from lowclip_runtime.folder import printable
 from lowclip_runtime.memory import MemoryBudget
@@ -100,6 +100,7 @@ def decode(
                 raise ImageError(NO_IMAGE)
             full_size = opened.size
             _check_pixels(full_size, max_pixels)
+            _check_pixels(tile_size(opened), max_pixels, "a tile of the image")
             scaled = spec.decode_scale and opened.format in _JPEG_FORMATS
             drafted = opened.draft("RGB", _draft_size(full_size, spec)) if scaled else None
             with _memory_for(opened, full_size, budget):
@@ -224,10 +225,10 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+def _check_pixels(size: tuple[int, int], max_pixels: int, what: str = "the image") -> None:
     if size[0] * size[1] > max_pixels:
         raise ImageError(
-            f"the image has {size[0]}×{size[1]} pixels, the limit is {max_pixels:,} in all; shrink it first"
+            f"{what} has {size[0]}×{size[1]} pixels, the limit is {max_pixels:,} in all; shrink it first"
         )
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from tiny_pictures import BLUE, GREEN, RED, SQUASH, WHITE, encoded, halves, smooth_photo
 
 from lowclip_runtime.errors import ImageError
+from lowclip_runtime.memory import MemoryBudget
 from lowclip_runtime.photo_facts import content_facts
 from lowclip_runtime.preprocess import decode
 
@@ -172,6 +175,25 @@ def test_bomb_is_refused_before_it_is_decoded() -> None:
     data[18:22] = data[22:26] = (60_000).to_bytes(4, "little")  # a header of 3.6 gigapixels
     with pytest.raises(ImageError, match="178,956,970"):
         decode(bytes(data), SQUASH)
+
+
+def tiled_tiff(side_px: int) -> bytes:
+    """10×10 black pixels in one tile of that side, of which only so much is there as a small one needs."""
+    data = zlib.compress(bytes(64 * 64))
+    tags = [(256, 10), (257, 10), (258, 8), (259, 8), (262, 1), (277, 1), (322, side_px), (323, side_px)]
+    tags += [(324, 300), (325, len(data))]  # where the tile lies, and its bytes
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    header = b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4)
+    return header.ljust(300, b"\0") + data
+
+
+def test_a_tile_larger_than_its_tiff_is_counted() -> None:
+    """The decoder fills the whole tile: 300 bytes of a file took gigabytes."""
+    with pytest.raises(ImageError, match="a tile of the image has 40000×40000 pixels, the limit"):
+        decode(tiled_tiff(40_000), SQUASH)
+    with pytest.raises(ImageError, match="decoding it takes 800 MB"):
+        decode(tiled_tiff(10_240), SQUASH, budget=MemoryBudget(1 << 20))
+    assert decode(tiled_tiff(64), SQUASH, budget=MemoryBudget(1 << 20)).size == (10, 10)
 
 
 def test_the_pixel_limit_holds_for_files_and_open_images() -> None:
