@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from lowclip_runtime.errors import DatasetError, first_line
 from lowclip_runtime.pairs import Pair
@@ -31,7 +31,15 @@ from lowclip_train.prepare import IMAGE_SUFFIXES
 from lowclip_train.split_names import split_named, split_of_file
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_MAX_MEMBER_BYTES = 512 << 20  # no photo is larger; a header may claim anything
+_MAX_SAMPLE_BYTES = 512 << 20  # no photo is larger; a header may claim anything
+# Members that only say something of the next one and are held in memory: long names, which have 4,096 bytes at most
+_ABOUT_THE_NEXT = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+_MAX_ABOUT_BYTES = 1 << 20
+# the last two where a header claims more bytes than a file can have
+_DAMAGE = (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError, OverflowError, ValueError)
 _READ_BYTES = 1 << 20
 _SHOWN = 80  # characters of a key in an error
 _Member = tuple[str, str, bytes]  # key, suffix in small letters, content
@@ -96,13 +104,26 @@ def _expanded(pattern: str) -> Iterator[str]:
         yield from _expanded(pattern[: found.start()] + digits + pattern[found.end() :])
 
 
+class _Header(tarfile.TarInfo):
+    """The header of a member, whose size is looked at before the module reads so much."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """See `tarfile.TarInfo`."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _ABOUT_THE_NEXT and header.size > _MAX_ABOUT_BYTES:
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+        return header
+
+
 def _members(shard: Path, bad: BadData) -> Iterator[_Member]:
     """Files of images and captions; links, devices and other files are never looked into.
 
     An image with more dots before its suffix is none of the sample, but told of: without content.
     """
+    sample, held = "", 0  # its bytes so far, all of which are held at a time
     try:
-        with tarfile.open(shard) as tar:
+        with tarfile.open(shard, tarinfo=_Header) as tar:
             for member in tar:
                 path = PurePosixPath(member.name)
                 stem, dot, suffix = path.name.partition(
@@ -116,15 +137,19 @@ def _members(shard: Path, bad: BadData) -> Iterator[_Member]:
                     yield key, suffix, b""
                 if not _is_wanted(suffix):
                     continue
-                if member.size > _MAX_MEMBER_BYTES:
-                    bad(f"{shard}, {member.name}: {member.size:,} bytes are too many for an image or caption")
+                if member.issparse():  # it may claim any size and take none
+                    bad(f"{shard}, {member.name}: it is stored with holes, as no image or caption is")
+                    continue
+                sample, held = key, member.size + (held if key == sample else 0)
+                if held > _MAX_SAMPLE_BYTES:
+                    bad(f"{shard}, {member.name}: {held:,} bytes are too many for an image with its captions")
                     continue
                 file = tar.extractfile(member)
                 assert file is not None, "it is a regular file"
                 yield key, suffix, file.read()
             if not _is_at_its_end(tar):
                 raise DatasetError(f"{shard}: the shard ends too early or is damaged; get it anew")
-    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
+    except _DAMAGE as error:
         reason = first_line(error).rstrip(":")  # the module goes on with each kind of file that it is not
         raise DatasetError(f"{shard}: the shard cannot be read ({reason}); get it anew") from error
 
