@@ -81,7 +81,7 @@ def _read(file: Path) -> list[SaidBefore]:
         raise IndexFileError(
             f"{file} cannot be read: {os_reason(error)}; mend that and try again, it holds facts of photos"
         ) from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise IndexFileError(
             f"{file} is damaged ({error}); delete it, and give the facts of photos that were moved again with --facts"
         ) from error

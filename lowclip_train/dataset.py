@@ -152,7 +152,7 @@ def read_dataset(folder: str | Path) -> Dataset:
         manifest = _read_manifest(path)
     except FileNotFoundError as error:
         raise DatasetError(f"{folder} is not a dataset; make one with: lowclip-train prepare") from error
-    except (OSError, ValueError, ConfigError) as error:
+    except (OSError, ValueError, RecursionError, ConfigError) as error:
         raise DatasetError(f"{path} is not a dataset's manifest ({error}); run prepare again") from error
     if manifest.schema_version > SCHEMA_VERSION:
         raise DatasetError(f"{path} has schema version {manifest.schema_version}; upgrade lowclip")
@@ -175,7 +175,7 @@ def check_replaceable(folder: str | Path, needed: Iterable[Path]) -> None:
         return
     try:
         _read_manifest(folder / "manifest.json")
-    except (OSError, ValueError, ConfigError) as error:
+    except (OSError, ValueError, RecursionError, ConfigError) as error:
         raise DatasetError(
             f"{folder} is not a dataset that prepare wrote, so it is not overwritten; name another folder"
         ) from error

@@ -21,6 +21,11 @@ from lowclip_runtime.files import mend, whole_folder
 from lowclip_train.ema import WeightAverage
 from lowclip_train.fingerprint import CONFIG, Fingerprint, changed
 
+_DAMAGE = (
+    *(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+    SafetensorError,
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -90,7 +95,7 @@ def load_state(parent: Path, fingerprint: Fingerprint, state: Resumable) -> Prog
         return None
     try:
         return _load(states[-1], fingerprint, state)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             f"{states[-1]}: the state is damaged ({first_line(error)}); delete this folder, and the same command "
             f"{'goes on from an older state' if len(states) > 1 else 'starts anew'}"

@@ -91,11 +91,12 @@ def test_a_folder_that_a_killed_run_left_is_forgotten_but_not_its_facts(
     assert sorted(one.name for one in path.iterdir()) == ["index.json", "shard"]
 
 
+@pytest.mark.parametrize("content", ["[1", "[" * 100_000])
 def test_a_damaged_file_of_facts_under_way_is_named(
-    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path, content: str
 ) -> None:
     with Index.open(tmp_path / "i", tiny_clip) as index:
-        (tmp_path / "i/facts-under-way.json").write_text("[1")
+        (tmp_path / "i/facts-under-way.json").write_text(content)
         with pytest.raises(IndexFileError, match=r"facts-under-way.json is damaged .* --facts"):
             index.add_folder(numbered)
 

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.cli import main
 from lowclip_train.dataset import read_dataset
@@ -47,6 +48,16 @@ def test_the_folder_one_is_in_becomes_a_dataset_of_its_name(
 
 def _content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_manifest_nested_too_deep_is_no_datasets(tmp_path: Path) -> None:
+    source = _source(tmp_path / "home")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/manifest.json").write_text("[" * 100_000)
+    refused = _prepare(source, tmp_path / "out", tmp_path / "home/photos")
+    assert refused.exit_code == 1 and "is not a dataset" in refused.output
+    with pytest.raises(DatasetError, match="is not a dataset's manifest"):
+        read_dataset(tmp_path / "out")
 
 
 @pytest.mark.parametrize("out", ["home", "home/photos", "home/captions.tsv", "home/photos/../photos", "link"])

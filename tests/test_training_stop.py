@@ -89,6 +89,10 @@ def test_a_damaged_state_is_named_with_what_to_do(tmp_path: Path, damage: str) -
     said = r"step-00000001: the state is damaged \(.*\); delete this folder, and the same command starts anew"
     with pytest.raises(CheckpointError, match=said):
         train(config, tmp_path / "run", max_steps=2)
+    if damage == "state.json":
+        (state / damage).write_text("[" * 100_000)
+        with pytest.raises(CheckpointError, match=said):
+            train(config, tmp_path / "run", max_steps=2)
     shutil.rmtree(state)
     train(config, tmp_path / "run", max_steps=2)
 
