@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from lowclip_runtime.errors import ConfigError
-from lowclip_train.checkpoint import SCHEMA_VERSION, CheckpointManifest, save_checkpoint
+from lowclip_runtime.errors import CheckpointError, ConfigError
+from lowclip_train.checkpoint import SCHEMA_VERSION, CheckpointManifest, read_manifest, save_checkpoint
 from lowclip_train.config import TrainConfig
 from lowclip_train.distributed import Processes, joined_processes
 from lowclip_train.fitting_tokenizer import read_tokenizer, unknown_share
@@ -61,13 +61,22 @@ def train(
 
 
 def _refuse_to_lose(config: TrainConfig, written: Path) -> None:
-    """The first epoch would replace what the run starts or learns from, and no state could be resumed then."""
+    """The first epoch would replace what the run starts or learns from, or somebody's folder of that name."""
     teacher = config.dual_teacher.teacher if config.dual_teacher else ""
     for key, path in (("towers.checkpoint", config.towers.checkpoint), ("dual_teacher.teacher", teacher)):
         if path and Path(path).resolve() == written.resolve():
             raise ConfigError(
                 f"{key} is {path}, which this run would replace by its own; name another folder to train in"
             )
+    if not written.exists() or (written.is_dir() and not any(written.iterdir())):
+        return
+    try:
+        read_manifest(written)
+    except CheckpointError as error:
+        raise ConfigError(
+            f"{written} is no checkpoint of this lowclip, and this run would replace it by its own; move it away, or "
+            "name another folder to train in"
+        ) from error
 
 
 def _tell_unknown(run: Run) -> None:

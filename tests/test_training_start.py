@@ -82,6 +82,22 @@ def test_a_run_does_not_replace_what_it_starts_or_learns_from(family: Path, tmp_
     assert sha256_of(family / "parent/checkpoint/manifest.json") == before
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "checkpoint/notes.txt", "checkpoint/manifest.json"])
+def test_a_run_does_not_replace_what_is_no_checkpoint(tmp_path: Path, name: str) -> None:
+    """The folder to train in may be one with files of one's own."""
+    config, own = tiny_config(tmp_path, epochs=1), tmp_path / "run" / name
+    own.parent.mkdir(parents=True)
+    own.write_text("{}", "utf-8")
+    with pytest.raises(
+        ConfigError, match=r"run/checkpoint is no checkpoint of this lowclip, .* move it away"
+    ):
+        train(config, tmp_path / "run")
+    assert own.read_text("utf-8") == "{}"
+    own.unlink()
+    if name != "checkpoint":  # an empty folder holds nothing to lose
+        assert load_checkpoint(train(config, tmp_path / "run")).manifest.name == "tiny"
+
+
 def test_a_child_was_trained_on_its_parents_data_too(family: Path, tmp_path: Path) -> None:
     pairs = read_pairs(family / "data/pairs.tsv")
     write_dataset(tmp_path / "data", "shades", family / "pictures", pairs)
