@@ -15,6 +15,7 @@ from lowclip_runtime.evaluation_sheet import examples, write_examples
 from lowclip_runtime.files import check_file_target
 from lowclip_runtime.pairs import read_pairs
 from lowclip_runtime.robustness import base_lang, robustness
+from lowclip_runtime.sheet import refuse_a_photo
 from lowclip_runtime.zero_shot import (
     PLACE,
     LabelledImages,
@@ -127,7 +128,7 @@ def run_evaluation(
     Raises:
         DatasetError: the pairs, labels or images cannot be read.
         ImageError: an image cannot be decoded.
-        InputError: `sheet` cannot be written.
+        InputError: `sheet` cannot be written, or is one of the images.
     """
     if request.sheet:
         check_file_target(request.sheet)
@@ -160,6 +161,8 @@ def _retrieval(
     pairs = read_pairs(request.pairs, lang=request.lang, split=request.split)
     if request.robustness:
         base_lang(pairs)
+    if request.sheet:
+        refuse_a_photo(request.sheet, (request.images / one for one in {pair.image for pair in pairs}))
     embedded = embed_pairs(embedder, pairs, request.images, on_progress=on_progress)
     report = figures(embedded, request.intervals)
     if request.by_lang:

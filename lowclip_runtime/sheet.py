@@ -4,7 +4,8 @@ It draws what `index.py` found; examples of an evaluation are drawn by `evaluati
 the package, since Pillow's own lacks ə, ş, ı, ğ and İ.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,10 @@ def write_sheet(path: str | Path, sections: Sequence[Section]) -> None:
     A photo that can no longer be read leaves a grey square with the reason.
 
     Raises:
-        InputError: see `check_sheet`, or the sheet would be too high to look at.
+        InputError: see `check_sheet` and `refuse_a_photo`, or the sheet would be too high to look at.
     """
     check_sheet(path)
+    refuse_a_photo(path, (hit.path for section in sections for hit in section.hits))
     save_png(path, draw_sheet(sections))
 
 
@@ -58,6 +60,20 @@ def check_sheet(path: str | Path) -> None:
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"{path}: a contact sheet is a PNG; give it a name that ends in .png")
     check_file_target(path)
+
+
+def refuse_a_photo(path: str | Path, photos: Iterable[str | Path]) -> None:
+    """Refuse a sheet in the place of one of the photos that it is to show, by whatever name: it would be lost.
+
+    Raises:
+        InputError: naming the photo.
+    """
+    if not Path(path).exists():
+        return
+    there = Path(path).stat()
+    for photo in photos:
+        if Path(photo).exists() and os.path.samestat(Path(photo).stat(), there):
+            raise InputError(f"the sheet would be written over the photo {photo}; give it another name")
 
 
 def save_png(path: str | Path, image: Image.Image) -> None:

@@ -155,6 +155,19 @@ def test_a_contact_sheet(path: Path, tiny_bundle: Path, tmp_path: Path) -> None:
         refused(lowclip("search", "göy", "--index", path, "--bundle", tiny_bundle, "--sheet", wrong))
 
 
+def test_a_contact_sheet_is_not_written_over_a_photo(
+    path: Path, tiny_bundle: Path, photos: dict[str, Path], tmp_path: Path
+) -> None:
+    photo, other = photos["göy"], tmp_path / "other.png"
+    other.write_bytes(photo.read_bytes())
+    before = photo.read_bytes()
+    options = ("--index", path, "--bundle", tiny_bundle, "--sheet")
+    for found in (("göy",), ("--image", other)):  # the photo is among those found
+        assert f"over the photo {photo}" in refused(lowclip("search", *found, *options, photo))
+    assert f"over the photo {other}" in refused(lowclip("search", "--image", other, *options, other))
+    assert photo.read_bytes() == other.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -281,6 +281,15 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_work(tmp_path: Pat
             run_evaluation(NeverAsked(), request)
 
 
+def test_a_sheet_is_not_written_over_a_photo(tmp_path: Path, pairs: Path, photos: dict[str, Path]) -> None:
+    before = photos["göy"].read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    request = EvaluationRequest(pairs=pairs, images=tmp_path / "link", sheet=photos["göy"])
+    with pytest.raises(InputError, match=r"over the photo .*göy\.png"):
+        run_evaluation(NeverAsked(), request)
+    assert photos["göy"].read_bytes() == before
+
+
 class NeverAsked:
     """A model that must not be used."""
 

@@ -178,9 +178,10 @@ def search(
     if text_share is not None and not (queries and image is not None):
         raise click.UsageError("--text-share wants both a QUERY and --image")
     if sheet is not None:  # which needs Pillow
-        from lowclip_runtime.sheet import Section, check_sheet, write_sheet
+        from lowclip_runtime.sheet import Section, check_sheet, refuse_a_photo, write_sheet
 
         check_sheet(sheet)
+        refuse_a_photo(sheet, [] if image is None else [image])
     texts, facts = all_queries(queries), parse_where(where)
     towers = [*(["text"] if queries else []), *(["image"] if image is not None else [])]
     clip = LowClip.open(bundle, provider, towers=towers)
