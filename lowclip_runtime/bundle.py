@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lowclip_runtime.errors import BundleError, ConfigError
 from lowclip_runtime.files import sha256_of
+from lowclip_runtime.manifest_kind import mixed_up
 from lowclip_runtime.schema import from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 
@@ -134,6 +135,8 @@ def read_manifest(folder: str | Path) -> BundleManifest:
 def _read(folder: Path) -> BundleManifest:
     path = folder / MANIFEST_NAME
     data = _parse(path)
+    if told := mixed_up(data, "bundle"):
+        raise BundleError(f"{path} {told}")
     version = data.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise BundleError(

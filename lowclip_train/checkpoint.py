@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from lowclip_runtime.errors import CheckpointError, ConfigError
 from lowclip_runtime.files import sha256_of, whole_folder
+from lowclip_runtime.manifest_kind import WAYS, mixed_up
 from lowclip_runtime.schema import dumps, from_dict
 from lowclip_runtime.spec import PreprocessSpec, TextSpec
 from lowclip_train.encoders import refuse_decoder
@@ -128,11 +129,13 @@ def read_manifest(folder: str | Path) -> CheckpointManifest:
     """Read and check `manifest.json` alone."""
     path = Path(folder) / "manifest.json"
     if not path.is_file():
-        raise CheckpointError(
-            f"{folder} is not a checkpoint: it has no manifest.json; name a folder made by lowclip-train run"
-        )
+        inside = path.parent / "checkpoint"  # where a run has it
+        way = f"name {inside}" if (inside / "manifest.json").is_file() else WAYS["checkpoint"]
+        raise CheckpointError(f"{folder} is not a checkpoint: it has no manifest.json; {way}")
     try:
         data = json.loads(path.read_text("utf-8"))
+        if told := mixed_up(data, "checkpoint"):
+            raise CheckpointError(f"{path} {told}")
         _check_can_be_written(data)
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:

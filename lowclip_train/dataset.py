@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lowclip_runtime.errors import ConfigError, DatasetError
 from lowclip_runtime.files import sha256_of, whole_folder
+from lowclip_runtime.manifest_kind import mixed_up
 from lowclip_runtime.pairs import Pair, read_pairs, write_pairs
 from lowclip_runtime.schema import dumps, from_dict
 from lowclip_train.bad_data import REFUSE, BadData
@@ -150,7 +151,7 @@ def read_dataset(folder: str | Path) -> Dataset:
     path = folder / "manifest.json"
     try:
         manifest = _read_manifest(path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DatasetError(f"{folder} is not a dataset; make one with: lowclip-train prepare") from error
     except (OSError, ValueError, RecursionError, ConfigError) as error:
         raise DatasetError(f"{path} is not a dataset's manifest ({error}); run prepare again") from error
@@ -175,7 +176,7 @@ def check_replaceable(folder: str | Path, needed: Iterable[Path]) -> None:
         return
     try:
         _read_manifest(folder / "manifest.json")
-    except (OSError, ValueError, RecursionError, ConfigError) as error:
+    except (OSError, ValueError, RecursionError, ConfigError, DatasetError) as error:
         raise DatasetError(
             f"{folder} is not a dataset that prepare wrote, so it is not overwritten; name another folder"
         ) from error
@@ -188,7 +189,10 @@ def check_replaceable(folder: str | Path, needed: Iterable[Path]) -> None:
 
 
 def _read_manifest(path: Path) -> DatasetManifest:
-    return from_dict(DatasetManifest, json.loads(path.read_text("utf-8")), str(path))
+    data = json.loads(path.read_text("utf-8"))
+    if told := mixed_up(data, "dataset"):
+        raise DatasetError(f"{path} {told}")
+    return from_dict(DatasetManifest, data, str(path))
 
 
 def _write(

@@ -11,9 +11,11 @@ import pytest
 import torch
 from tiny_training import tiny_config
 
-from lowclip_runtime.errors import CheckpointError
+from lowclip_runtime.clip import LowClip
+from lowclip_runtime.errors import BundleError, CheckpointError, DatasetError
 from lowclip_runtime.files import sha256_of
 from lowclip_train.checkpoint import load_checkpoint, read_manifest, save_checkpoint
+from lowclip_train.dataset import read_dataset
 from lowclip_train.trainer import train
 
 
@@ -196,3 +198,30 @@ def test_weights_that_are_no_safetensors_are_refused(copy: Path) -> None:
     _change_manifest(copy, lambda manifest: manifest["files"].update({"model.safetensors": digest}))
     with pytest.raises(CheckpointError, match="does not fit its manifest"):
         load_checkpoint(copy)
+
+
+def test_a_run_is_told_where_its_checkpoint_is(checkpoint_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"it has no manifest.json; name {checkpoint_folder}$"):
+        load_checkpoint(checkpoint_folder.parent)
+    with pytest.raises(CheckpointError, match="name the checkpoint of a lowclip-train run"):
+        load_checkpoint(tmp_path)
+
+
+def test_bundles_checkpoints_and_datasets_are_not_taken_for_each_other(
+    checkpoint_folder: Path, tiny_bundle: Path
+) -> None:
+    dataset = checkpoint_folder.parents[1] / "data"
+    given = {"bundle": tiny_bundle, "checkpoint": checkpoint_folder, "dataset": dataset}
+    for wanted, opened, refused in (
+        ("bundle", LowClip.open, BundleError),
+        ("checkpoint", load_checkpoint, CheckpointError),
+        ("dataset", read_dataset, DatasetError),
+    ):
+        for kind in given.keys() - {wanted}:
+            with pytest.raises(
+                refused, match=f"is not a {wanted}'s manifest but a {kind}'s; name "
+            ) as caught:
+                opened(given[kind])  # type: ignore[operator]
+            assert len(str(caught.value).removeprefix(str(given[kind]))) < 200
+    with pytest.raises(DatasetError, match="is not a dataset; make one"):
+        read_dataset(dataset / "pairs.tsv")
