@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowclip_runtime.errors import DatasetError
-from lowclip_runtime.files import by_its_name, check_free
+from lowclip_runtime.files import by_its_name, check_file_target, check_free
 from lowclip_runtime.pairs import Pair
 from lowclip_train.bad_data import BadData
 from lowclip_train.dataset import DatasetManifest, check_replaceable, write_dataset, write_extracted
@@ -66,6 +66,7 @@ def make_dataset(
     Raises:
         DatasetError: bad data, which is named with its file and place; or `overwrite` would delete what is no dataset.
         FileExistsError: `out` exists and may not be overwritten.
+        InputError: `out` cannot be written.
     """
     wanted = _in_our_words(wanted or Wanted())
     if format_name != "parquet" and (wanted.image_column or wanted.caption_columns):
@@ -77,6 +78,8 @@ def make_dataset(
         read = (source, images, wanted.excluded, *(path for _, path in wanted.split_lists))
         check_replaceable(out, [path for path in read if path is not None])
     check_free(out, overwrite=overwrite)  # before every image is decoded, not after
+    if not out.exists():
+        check_file_target(out)  # a folder needs the same
     bad = BadData(skip=wanted.skip_bad)
     excluded: set[str] = set()
 

@@ -36,6 +36,15 @@ def test_what_may_not_be_replaced_is_refused_before_the_captions_are_read(tmp_pa
         make_dataset("tsv", source, tmp_path / "data", images=tmp_path / "home/photos")
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_captions_are_read(tmp_path: Path) -> None:
+    source = _source(tmp_path / "home")
+    out = source / "data"
+    source.write_text("no pairs")
+    refused = _prepare(source, out, tmp_path / "home/photos")
+    assert refused.exit_code == 1
+    assert f"{out} cannot be written, as {source} is not a folder" in refused.output
+
+
 def test_the_folder_one_is_in_becomes_a_dataset_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
