@@ -6,16 +6,18 @@ are overwritten and not yet stored at their new places: what was said of them is
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lowclip_runtime.content_hash import ContentHash
 from lowclip_runtime.errors import IndexFileError
 from lowclip_runtime.files import whole_file
 from lowclip_runtime.folder import os_reason
 
 _NAME = "facts-under-way.json"
-_NAMES = {"sha256": "content_hash"}  # in files of indexes of schema 2
+# of the content's hash in the file: versions that make and read indexes with SHA-256 alone know no other name
+_HASH_NAMES: dict[ContentHash, str] = {"sha256": "sha256", "blake3": "content_hash"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class FactsJournal:
 
     Args:
         index: its folder.
+        kind: of the hashes in it.
         roots: the gallery of this run, or what it may be called. What a run of another gallery left is kept until that
             one is run again.
 
@@ -45,8 +48,8 @@ class FactsJournal:
         IndexFileError: the file is damaged.
     """
 
-    def __init__(self, index: Path, *roots: Path) -> None:
-        self._file = index / _NAME
+    def __init__(self, index: Path, kind: ContentHash, *roots: Path) -> None:
+        self._file, self._kind = index / _NAME, kind
         prefix = tuple(f"{root}/".replace("//", "/") for root in roots)
         photos = _read(self._file)
         self._others = [one for one in photos if not one.path.startswith(prefix)]
@@ -57,19 +60,20 @@ class FactsJournal:
         known = {(one.path, one.content_hash) for one in self.left}
         new = [one for one in photos if (one.path, one.content_hash) not in known]
         if new:
-            _write(self._file, [*self._others, *self.left, *new])
+            self._write([*self._others, *self.left, *new])
 
     def end(self) -> None:
         """All of this gallery is where it belongs."""
         if self._others:
-            _write(self._file, self._others)
+            self._write(self._others)
         else:
             self._file.unlink(missing_ok=True)
 
-
-def _write(file: Path, photos: Iterable[SaidBefore]) -> None:
-    with whole_file(file) as work:
-        work.write_text(json.dumps([asdict(one) for one in photos], ensure_ascii=False), "utf-8")
+    def _write(self, photos: Iterable[SaidBefore]) -> None:
+        name = _HASH_NAMES[self._kind]
+        written = [{"path": one.path, name: one.content_hash, "said": one.said} for one in photos]
+        with whole_file(self._file) as work:
+            work.write_text(json.dumps(written, ensure_ascii=False), "utf-8")
 
 
 def _read(file: Path) -> list[SaidBefore]:
@@ -88,7 +92,10 @@ def _read(file: Path) -> list[SaidBefore]:
 
 
 def _photo(data: Mapping[str, Any]) -> SaidBefore:
-    one = SaidBefore(**{_NAMES.get(name, name): value for name, value in dict(data).items()})
+    hash_names = _HASH_NAMES.values()
+    one = SaidBefore(
+        **{"content_hash" if name in hash_names else name: value for name, value in dict(data).items()}
+    )
     if not (
         isinstance(one.path, str) and isinstance(one.content_hash, str) and isinstance(one.said, Mapping)
     ):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lowclip_runtime.content_hash import ContentHash
 from lowclip_runtime.errors import InputError
 from lowclip_runtime.facts_journal import FactsJournal, SaidBefore
 from lowclip_runtime.folder import can_be_a_name
@@ -20,12 +21,15 @@ _BATCH = 1024
 Said = dict[str, Any]
 
 
-def remove_folder(shard: Shard, folder: str | Path) -> int:
+def remove_folder(shard: Shard, folder: str | Path, kind: ContentHash) -> int:
     """Take all photos below a folder out, whether or not it is there; how many there were.
 
     A copy is given what it was not given itself. Of several, it is the one of the same file name, in folders of the
     same names; each takes the facts of one photo. So are those that only a killed run of the folder knows. A kill
     leaves the folder's photos, and the next call does the same again.
+
+    Args:
+        kind: of the hashes in the index.
 
     Raises:
         InputError: the folder's name is empty, or none.
@@ -33,7 +37,7 @@ def remove_folder(shard: Shard, folder: str | Path) -> int:
     """
     names = _names(shard, folder)
     above = _above(names)
-    journal = FactsJournal(shard.path.parent, *map(Path, names))
+    journal = FactsJournal(shard.path.parent, kind, *map(Path, names))
     ids, said = _said_below(shard, above, journal.left)
     if said:
         set_facts(shard, _of_copies(shard, above, said))

@@ -192,7 +192,7 @@ class Index:
         with `set_facts` are those of copies elsewhere in the index from then on. InputError: an empty name, or none.
         """
         with self._shard.updating():
-            return remove_folder(self._shard, folder)
+            return remove_folder(self._shard, folder, self.manifest.content_hash)
 
     def check_forgotten(self, folders: Iterable[str | Path], gallery: str | Path) -> None:
         """InputError where to forget one of the folders would take the photos of `gallery` out, too."""

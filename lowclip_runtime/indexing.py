@@ -136,7 +136,7 @@ class _GalleryUpdate:
         self._copies = Copies(self._gone, changed)
         # those of photos that are gone first: what a changed place showed may still be there
         ids = [*sorted(self._gone), *sorted(changed)]
-        self._journal = FactsJournal(shard.path.parent, root)
+        self._journal = FactsJournal(shard.path.parent, manifest.content_hash, root)
         self._kept = KeptFacts(shard, ids, self._journal.left, self._with_content)
         self._moved: dict[str, str] = {}  # of the gone, those whose content was found elsewhere, and where
         self._on_the_way: OrderedDict[str, Point] = OrderedDict()
