@@ -66,7 +66,7 @@ class PhotoRecord:
         own: dict[str, Any] = {key: payload.get(key) for key in _OWN}
         content_hash = cls.content_hash_in(payload)
         wrong = [key for key, kind in _OWN.items() if not isinstance(own[key], kind)]
-        wrong += [] if isinstance(content_hash, str) else [_HASHES[0]]
+        wrong += [] if isinstance(content_hash, str) else [_kind_in(payload)]
         if wrong:
             raise IndexFileError(
                 f"the index is damaged: a photo in it has no valid {', '.join(wrong)}; "
@@ -77,12 +77,18 @@ class PhotoRecord:
     @staticmethod
     def content_hash_in(payload: Mapping[str, Any]) -> Any:
         """What a payload, which may be damaged, says of the photo's content."""
-        return next((payload[kind] for kind in _HASHES if kind in payload), None)
+        return payload.get(_kind_in(payload))
 
     @staticmethod
     def facts_in(payload: Mapping[str, Any]) -> dict[str, Any]:
         """What a payload holds beside that which the index itself needs."""
-        return {key: value for key, value in payload.items() if key not in _TAKEN}
+        own = (*_OWN, _kind_in(payload))
+        return {key: value for key, value in payload.items() if key not in own}
+
+
+def _kind_in(payload: Mapping[str, Any]) -> ContentHash:
+    """Of the photo's hash. Beside one by SHA-256, `blake3` is a fact of the user, who once could name one so."""
+    return "sha256" if "sha256" in payload else "blake3"
 
 
 def checked_facts(facts: Mapping[str, Any], of: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from lowclip_runtime.content_hash import ContentHash, hash_of
 from lowclip_runtime.errors import InputError
 from lowclip_runtime.index import Index, describe_index, verify_index
 from lowclip_runtime.index_manifest import MANIFEST_NAME
+from lowclip_runtime.photo_record import record_id
 from lowclip_runtime.shard import Shard
 
 
@@ -101,6 +102,25 @@ def test_an_index_of_before_goes_on_with_sha256(tmp_path: Path, tiny_clip: LowCl
         for photo in numbered.glob("*.jpg")
     }
     assert verify_index(path, tiny_clip)["photos"] == len(list(numbered.glob("*.jpg")))
+
+
+def test_a_users_fact_named_blake3_in_an_index_of_before_stays_one(
+    tmp_path: Path, tiny_clip: LowClip, numbered: Path
+) -> None:
+    """No such name was taken then."""
+    path, photo = tmp_path / "i", str(numbered / "1.jpg")
+    with Index.open(path, tiny_clip) as index:
+        index.add_folder(numbered)
+    of_the_second_schema(path)
+    shard = Shard.open(path / "shard")
+    shard.set_payload([record_id(photo)], {"blake3": 7})
+    shard.flush()
+    shard.close()
+    (numbered / "1.jpg").rename(numbered / "moved.jpg")
+    with Index.open(path, tiny_clip) as index:
+        assert counts(index.add_folder(numbered)) == {"added": 1, "removed": 1, "unchanged": 3}
+        (hit,) = index.search("göy", where={"blake3": 7})
+    assert Path(hit.path).name == "moved.jpg"
 
 
 @pytest.mark.usefixtures("one_by_one")
