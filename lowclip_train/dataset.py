@@ -155,8 +155,6 @@ def read_dataset(folder: str | Path) -> Dataset:
         raise DatasetError(f"{folder} is not a dataset; make one with: lowclip-train prepare") from error
     except (OSError, ValueError, RecursionError, ConfigError) as error:
         raise DatasetError(f"{path} is not a dataset's manifest ({error}); run prepare again") from error
-    if manifest.schema_version > SCHEMA_VERSION:
-        raise DatasetError(f"{path} has schema version {manifest.schema_version}; upgrade lowclip")
     if sha256_of(folder / "pairs.tsv") != manifest.pairs_sha256:
         raise DatasetError(f"{folder / 'pairs.tsv'} was changed after it was written; run prepare again")
     return Dataset(manifest, read_pairs(folder / "pairs.tsv"), folder)
@@ -192,6 +190,11 @@ def _read_manifest(path: Path) -> DatasetManifest:
     data = json.loads(path.read_text("utf-8"))
     if told := mixed_up(data, "dataset"):
         raise DatasetError(f"{path} {told}")
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:  # whose keys are not known here
+        raise DatasetError(
+            f"{path} has schema version {version}, this lowclip reads up to {SCHEMA_VERSION}; upgrade lowclip"
+        )
     return from_dict(DatasetManifest, data, str(path))
 
 

@@ -200,6 +200,16 @@ def test_datasets_of_before_the_hashes_are_read_and_checked_too(tmp_path: Path) 
         check_sources([read_dataset(folder) for folder in folders])
 
 
+def test_a_dataset_of_a_newer_version_is_told_as_one(tmp_path: Path) -> None:
+    """Whatever keys it has: it need not be prepared again."""
+    folder = _dataset(tmp_path / "one", {1: "train"})
+    described = json.loads((folder / "manifest.json").read_text("utf-8"))
+    newer = {**described, "schema_version": 3, "tomorrow": 1}
+    (folder / "manifest.json").write_text(json.dumps(newer), "utf-8")
+    with pytest.raises(DatasetError, match=r"has schema version 3, this lowclip reads up to 2; upgrade"):
+        read_dataset(folder)
+
+
 def test_the_command_offers_every_format(tmp_path: Path) -> None:
     shown = CliRunner().invoke(main, ["prepare", "none", "a", "b"]).output
     assert all(f"'{name}'" in shown for name in FORMATS)
