@@ -5,6 +5,7 @@ that was changed can be named.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lowclip_runtime.schema import dumps, to_dict
 from lowclip_train.augment import identity
 from lowclip_train.config import TrainConfig
 from lowclip_train.dataset import Dataset
+from lowclip_train.fitting_tokenizer import read_tokenizer
 from lowclip_train.model_identity import folder_identity
 from lowclip_train.towers_config import WEIGHTS_OF_NO_FILE
 
@@ -48,6 +50,12 @@ def changed(before: Any, now: Fingerprint) -> str | None:
     """What of `now` is not as it was, from a saved fingerprint; None where all is the same."""
     saved = before if isinstance(before, dict) else {}  # the first states held one hash of everything
     return next((what for what in {**now, **saved} if saved.get(what) != now.get(what)), None)
+
+
+def vocabulary_sha256(tokenizer: Path) -> str:
+    """Hex digest of the pieces of a `tokenizer.json` and their ids, which also follow from how texts are read."""
+    pieces = sorted(read_tokenizer(tokenizer).get_vocab().items())
+    return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()
 
 
 def _named(config: TrainConfig) -> Iterator[str]:

@@ -33,7 +33,7 @@ from lowclip_train.dataset import Dataset, read_dataset
 from lowclip_train.distributed import Processes
 from lowclip_train.ema import WeightAverage
 from lowclip_train.encoders import pretrained_classifier, pretrained_image_encoder
-from lowclip_train.fingerprint import Fingerprint, fingerprint
+from lowclip_train.fingerprint import Fingerprint, fingerprint, vocabulary_sha256
 from lowclip_train.followed_classifier import PretrainedFeatures
 from lowclip_train.frozen_outputs import pool_images
 from lowclip_train.frozen_stages import SplitEncoder, split_encoder
@@ -162,7 +162,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
         model=model,
         objective=objective,
         split=split,
-        state=_resumable(config, model, objective, processes.device),
+        state=_resumable(config, model, objective, processes.device, start.tokenizer_path),
         tokenizer_path=start.tokenizer_path,
         tokenizer=tokenizer,
         text=start.text,
@@ -260,7 +260,7 @@ def _check_schedule(schedule: Schedule, val_images: Sequence[CaptionedImage], pr
 
 
 def _resumable(
-    config: TrainConfig, model: DualEncoder, objective: Objective, device: torch.device
+    config: TrainConfig, model: DualEncoder, objective: Objective, device: torch.device, tokenizer: Path
 ) -> Resumable:
     everything = nn.ModuleDict({"model": model, "objective": objective})
     parameters = {name: p for name, p in everything.named_parameters() if p.requires_grad}
@@ -271,6 +271,7 @@ def _resumable(
         optimizer=build_optimizer(model, objective, config.schedule),
         scaler=grad_scaler(config.schedule.precision, device),
         ema=WeightAverage(parameters, decay) if decay else None,
+        vocabulary=vocabulary_sha256(tokenizer) if config.towers.train_token_embeddings else "",
     )
 
 

@@ -25,6 +25,7 @@ _DAMAGE = (
     *(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
     SafetensorError,
 )
+_VOCABULARY = "vocabulary.sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +50,14 @@ class Resumable:
         parameters: by name, all that any stage trains.
         scaler: of fp16 gradients; idle in other precisions.
         ema: None where weights are not averaged.
+        vocabulary: hash of the pieces that rows of a token embedding table stand for; empty where none is trained.
     """
 
     parameters: Mapping[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     ema: WeightAverage | None
+    vocabulary: str
 
 
 def save_state(parent: Path, progress: Progress, fingerprint: Fingerprint, state: Resumable) -> None:
@@ -76,6 +79,7 @@ def save_state(parent: Path, progress: Progress, fingerprint: Fingerprint, state
             ) from error
         described = {**vars(progress), "fingerprint": dict(fingerprint), "scaler": state.scaler.state_dict()}
         (work / "state.json").write_text(json.dumps(described), "utf-8")
+        (work / _VOCABULARY).write_text(state.vocabulary, "utf-8")  # beside what earlier versions read
     for old in parent.glob("step-*"):
         if old != target:
             shutil.rmtree(old)
@@ -85,8 +89,8 @@ def load_state(parent: Path, fingerprint: Fingerprint, state: Resumable) -> Prog
     """Bring `state` back to the newest one saved; None where there is none. What a kill left half written goes.
 
     Raises:
-        CheckpointError: the state belongs to a run with another config, something that it names was changed, or the
-            state is damaged.
+        CheckpointError: the state belongs to a run with another config or vocabulary, something that it names was
+            changed, or the state is damaged.
     """
     for torn in parent.glob(".step-*"):  # the next state may be of another step, and would not find it
         mend(parent / torn.name.removeprefix(".").partition(".")[0])
@@ -111,7 +115,9 @@ def _load(folder: Path, fingerprint: Fingerprint, state: Resumable) -> Progress:
     described: dict[str, Any] = json.loads((folder / "state.json").read_text("utf-8"))
     _check_same_run(folder.parent.parent, changed(described.pop("fingerprint"), fingerprint))
     state.scaler.load_state_dict(described.pop("scaler"))
-    _restore(state.parameters, load_file(folder / "model.safetensors"))
+    weights = load_file(folder / "model.safetensors")
+    _check_same_vocabulary(folder, state, weights)
+    _restore(state.parameters, weights)
     _restore_moments(state, load_file(folder / "optimizer.safetensors"))
     if state.ema:
         _restore(state.ema.tensors, load_file(folder / "ema.safetensors"))
@@ -128,6 +134,17 @@ def _check_same_run(folder: Path, other: str | None) -> None:
         raise CheckpointError(
             f"{other} was changed since the run in {folder} began; name another folder to start anew, "
             "or put the old one back to resume"
+        )
+
+
+def _check_same_vocabulary(folder: Path, state: Resumable, weights: Mapping[str, Tensor]) -> None:
+    """Versions of lowclip may read texts differently, and so trim vocabularies; states of earlier ones tell no hash."""
+    file = folder / _VOCABULARY
+    is_other = file.is_file() and file.read_text("utf-8") != state.vocabulary
+    if is_other or any(weights[name].shape != now.shape for name, now in state.parameters.items()):
+        raise CheckpointError(
+            f"{folder.parent.parent} holds a run with another vocabulary, as another version of lowclip makes it; "
+            "go on with that version, or name another folder to start anew"
         )
 
 

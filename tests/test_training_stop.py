@@ -7,13 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from tiny_training import tiny_config
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from lowclip_runtime.errors import CheckpointError, ConfigError
 from lowclip_runtime.files import hold, let_go
+from lowclip_train.starting_model import StartingModel, keep_embedding_rows, starting_model
 from lowclip_train.trainer import train
 
 # the command with a tiny run in the place of the one that its config would name
@@ -95,6 +100,34 @@ def test_a_damaged_state_is_named_with_what_to_do(tmp_path: Path, damage: str) -
             train(config, tmp_path / "run", max_steps=2)
     shutil.rmtree(state)
     train(config, tmp_path / "run", max_steps=2)
+
+
+@pytest.mark.parametrize("change", ["another piece", "a piece more", "a piece more, of a state without hash"])
+def test_a_run_with_the_vocabulary_of_another_version_is_not_resumed(tmp_path: Path, change: str) -> None:
+    """Which pieces `vocabulary_corpora` keep also depends on how texts are read; the config tells nothing of that."""
+    config = replace(tiny_config(tmp_path), distillation=None)
+    tokens = tmp_path / "pieces.json"
+
+    def start_with(pieces: list[str]) -> StartingModel:
+        """As `vocabulary_corpora` gives it."""
+        tokens.write_text(Tokenizer(WordLevel({one: i for i, one in enumerate(pieces)}, "[UNK]")).to_str())
+        start = starting_model(config, tmp_path)
+        keep_embedding_rows(start.model.text_tower.encoder, range(len(pieces)))
+        return replace(start, tokenizer_path=tokens)
+
+    pieces = ["[PAD]", "[UNK]", "a", "red"]
+    with mock.patch("lowclip_train.run.starting_model", lambda *_: start_with(pieces)):
+        train(config, tmp_path / "run", max_steps=1)
+        train(config, tmp_path / "run", max_steps=2)
+    (state,) = (tmp_path / "run/state").iterdir()
+    if "without" in change:
+        (state / "vocabulary.sha256").unlink()
+    pieces = [*pieces[:-1], "mavi"] if change == "another piece" else [*pieces, "mavi"]
+    with (
+        mock.patch("lowclip_train.run.starting_model", lambda *_: start_with(pieces)),
+        pytest.raises(CheckpointError, match=r"run holds a run with another vocabulary, .* to start anew"),
+    ):
+        train(config, tmp_path / "run", max_steps=3)
 
 
 def test_a_state_that_may_not_be_read_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
