@@ -54,7 +54,7 @@ Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom
 # Key of a decoded image's `info`: its size and the box in it that the photo fills. A JPEG of 2,993 pixels decoded to an
 # eighth has 375, of which the photo fills 374.1: taken for all of them, it is stretched and its pixels move.
 _EXTENT = "lowclip_extent"
-_LOADING = threading.Lock()
+_LOADING = dict[int, threading.Lock]()  # by process: a forked one would wait for its parent's forever
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -195,7 +195,7 @@ def _to_upright_rgb(image: Image.Image, orientation: int) -> Image.Image:
 
 def _loaded(image: Image.Image) -> int:
     """The orientation of a caller's image, of which one thread reads the file: others may have the same one."""
-    with _LOADING:
+    with _LOADING.setdefault(os.getpid(), threading.Lock()):
         orientation = _orientation(image)
         image.load()
         return orientation

@@ -247,7 +247,9 @@ def test_a_child_that_opens_an_index_of_its_own_keeps_it(tmp_path: Path, clip: L
     index.close()
 
 
-@pytest.mark.parametrize("under_way", ["a tower that is opened", "a photo that is decoded"])
+@pytest.mark.parametrize(
+    "under_way", ["a tower that is opened", "a photo that is decoded", "a picture that is read"]
+)
 def test_a_child_waits_for_nothing_that_another_thread_of_its_parent_does(
     under_way: str, clip: LowClip, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,25 +257,34 @@ def test_a_child_waits_for_nothing_that_another_thread_of_its_parent_does(
     begun, forked = threading.Event(), threading.Event()
     opened = session._open
 
-    def open_late(*arguments: Any) -> Any:
+    def wait() -> None:
         begun.set()
         assert forked.wait(_PATIENCE_S)
+
+    def open_late(*arguments: Any) -> Any:
+        wait()
         return opened(*arguments)
 
     def decode_late() -> None:
         with clip._decode_budget.reserved(clip._decode_budget.total_bytes):
-            begun.set()
-            assert forked.wait(_PATIENCE_S)
+            wait()
 
     def work() -> None:
         monkeypatch.setattr(session, "_open", opened)
-        assert len(clip.embed_texts(["göy"])) == len(clip.embed_images([gallery / "a.png"])) == 1
+        assert len(clip.embed_images([gallery / "a.png", picture((9, 9, 9))])) == 2
+        assert len(clip.embed_texts(["göy"])) == 1
 
-    is_tower = under_way == "a tower that is opened"
-    if is_tower:
+    late_picture = picture((9, 9, 9))
+    monkeypatch.setattr(late_picture, "load", wait)
+    works: dict[str, Callable[[], object]] = {
+        "a tower that is opened": lambda: clip.embed_texts(["it"]),
+        "a photo that is decoded": decode_late,
+        "a picture that is read": lambda: clip.read_pixels(late_picture),
+    }
+    if under_way == "a tower that is opened":
         monkeypatch.setattr(session, "_open", open_late)
     with ThreadPoolExecutor() as threads:
-        late = threads.submit(lambda: clip.embed_texts(["it"]) if is_tower else decode_late())
+        late = threads.submit(works[under_way])
         try:
             assert begun.wait(_PATIENCE_S)
             in_child(work)
