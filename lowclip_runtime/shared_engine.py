@@ -86,15 +86,11 @@ class SharedEngine:
         """
         if self.is_of_parent:
             raise forked(self._path)
-        if self._engine is None:
-            self._reload()
         mine = object()
         try:
-            with self._lock:
-                self._turn.wait_for(lambda: not self._is_closing)
-                self._asking.add(mine)
+            engine = self._kept_open(mine)
             with engine_errors(self._path):
-                return question(self._engine)
+                return question(engine)
         finally:
             self._asking.discard(mine)
             with self._lock:
@@ -135,10 +131,23 @@ class SharedEngine:
             finally:
                 self._engine = load_engine(self._path, config)
 
+    def _kept_open(self, mine: object) -> qdrant_edge.EdgeShard:
+        """The engine, which is not closed before `mine` is taken from those who ask."""
+        while True:
+            with self._lock:
+                self._turn.wait_for(lambda: not self._is_closing)
+                engine: qdrant_edge.EdgeShard | None = self._engine
+                if engine is not None:
+                    self._asking.add(mine)
+                    return engine
+            self._reload()
+
     def _reload(self) -> None:
-        """Wait while it is opened anew, and open it should an exception have come meanwhile."""
+        """Open it should an exception have come while it was opened anew."""
         with self._closing, engine_errors(self._path):
-            if self._engine is None and not self._is_closed:
+            if self._is_closed:
+                raise closed(self._path)
+            if self._engine is None:
                 self._engine = load_engine(self._path)
 
     @contextlib.contextmanager

@@ -16,7 +16,7 @@ from tiny_bundle import COLOURS, picture
 from tiny_pictures import encoded
 
 from lowclip_runtime import clip as clip_module
-from lowclip_runtime import indexing
+from lowclip_runtime import indexing, shared_engine
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.errors import IndexFileError, InputError, TextError
 from lowclip_runtime.index import Index
@@ -131,6 +131,57 @@ def test_a_signal_in_the_midst_of_a_search_keeps_nobody_waiting(
                 pass
         assert load is qdrant_edge.EdgeShard.load
         assert index.search("it") == []  # it is opened by whoever asks next
+
+
+def test_who_waits_while_an_index_is_opened_anew_is_answered_though_that_fails(
+    tmp_path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, asked, answered = shared_engine.load_engine, threading.Event(), threading.Event()
+    failed: list[Path] = []
+
+    def fail_once(path: Path, config: Any = None) -> qdrant_edge.EdgeShard:
+        if not failed:
+            failed.append(path)
+            raise Exception("Too many open files")
+        return load(path, config)
+
+    def ask_slowly(_: object) -> None:
+        asked.set()
+        answered.wait()
+
+    with Index.open(tmp_path / "i", tiny_clip) as index, ThreadPoolExecutor() as threads:
+        engine = index._shard._engine
+        slow = threads.submit(engine.ask, ask_slowly)
+        asked.wait()
+        monkeypatch.setattr(shared_engine, "load_engine", fail_once)
+
+        def open_anew() -> None:
+            with pytest.raises(IndexFileError, match="may open no more files"), engine.reopened():
+                pass
+
+        reopening = threads.submit(open_anew)
+        while not engine._is_closing:
+            threading.Event().wait(0.01)
+        search = threads.submit(index.search, "it")
+        threading.Event().wait(0.2)  # it waits as well
+        answered.set()
+        for one in (slow, reopening):
+            one.result()
+        assert search.result() == []
+
+
+def test_an_index_that_was_closed_after_it_could_not_be_opened_anew_says_so(
+    tmp_path: Path, tiny_clip: LowClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise Exception("Too many open files")
+
+    with Index.open(tmp_path / "i", tiny_clip) as index:
+        monkeypatch.setattr(shared_engine, "load_engine", fail)
+        with pytest.raises(IndexFileError, match="may open no more files"), index._shard._engine.reopened():
+            pass
+    with pytest.raises(IndexFileError, match="is closed; open it again"):
+        index.search("it")
 
 
 def test_closing_by_several_threads_closes_once(tmp_path: Path, tiny_clip: LowClip) -> None:
