@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,9 @@ def test_a_name_neither_breaks_a_table_nor_steers_the_terminal(
     assert "\\u202egpj.png" in table
     groups = lowclip("duplicates", "--min-score", 0.999, *options).stdout.splitlines()
     assert groups[0].endswith("\\x1b[31m.png") and groups[1].endswith("qırmızı.png")
+    moved = gallery.rename(gallery.with_name("my\nphotos"))
+    assert lowclip("index", moved, "--forget", gallery, *options).exit_code == 0
+    assert re.search(r"^galleries\..*/my\\nphotos +8$", lowclip("info", options[-1]).stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("encoding", ["iso-8859-1", "utf-8"])
