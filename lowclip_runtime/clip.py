@@ -21,6 +21,7 @@ from lowclip_runtime.bundle import TOKENIZER_NAME, BundleManifest, manifest_byte
 from lowclip_runtime.cores import available_cores
 from lowclip_runtime.errors import BundleError, ImageError, InputError, TextError
 from lowclip_runtime.files import checked_path
+from lowclip_runtime.folder import is_utf8, printable
 from lowclip_runtime.lazy import lazy
 from lowclip_runtime.memory import MemoryBudget
 from lowclip_runtime.providers import check_provider
@@ -93,7 +94,7 @@ class LowClip:
             towers: `("image",)` or `("text",)` makes the other an error instead of a slow surprise.
 
         Raises:
-            BundleError: not a bundle, incomplete, or from a newer version.
+            BundleError: not a bundle, incomplete, from a newer version, or in a folder whose name is not UTF-8.
             InputError: no such tower, `threads` is less than 1 or absurd, `bundle` is no path, or `provider_options`
                 no mapping.
             ProviderError: the provider is not available; the message names those that are.
@@ -104,6 +105,8 @@ class LowClip:
         manifest = read_manifest(path)
         # stays, wherever this process, or a link, goes until a tower is loaded
         path = Path(os.path.realpath(path))
+        if not is_utf8(str(path)):  # onnxruntime and tokenizers open no such name
+            raise BundleError(f"{printable(path)}: the folder's name is not UTF-8; rename it")
         return cls(path, manifest, provider, provider_options, threads, towers)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -112,7 +112,8 @@ def _parquet(out: Path, dims: int, about: dict[str, str]) -> Iterator[VectorWrit
 
     fields = [("id", pa.string()), ("embedding", pa.list_(pa.float32(), dims))]
     schema = pa.schema(fields, metadata=about)
-    with whole_file(out) as work, pq.ParquetWriter(work, schema) as file:
+    # opened here, as pyarrow opens no name that is not UTF-8
+    with whole_file(out) as work, work.open("wb") as opened, pq.ParquetWriter(opened, schema) as file:
         yield _ParquetWriter(pa, file, schema)
 
 

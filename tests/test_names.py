@@ -1,6 +1,7 @@
 """Names that cannot be written: not UTF-8, half an emoji, as a web client's JSON may hold, and of files without one."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from lowclip_runtime.clip import LowClip
 from lowclip_runtime.embed import Watch, embed_images_to
-from lowclip_runtime.errors import ImageError, InputError
+from lowclip_runtime.errors import BundleError, ImageError, InputError
 from lowclip_runtime.folder import printable
 from lowclip_runtime.index import Index
 
@@ -45,6 +46,26 @@ def test_the_reason_why_a_photo_cannot_be_read_can_be_written(
             tiny_clip, [name], tmp_path / "v.npy", watch=Watch(on_failed=lambda *one: told.append(one))
         )
     assert printable(name) not in told[0][1]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "parquet"])
+def test_embeddings_are_written_below_a_folder_that_is_not_utf8(
+    suffix: str, tiny_clip: LowClip, photos: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"\xe9")
+    folder.mkdir()
+    assert embed_images_to(tiny_clip, [str(photos["göy"])], folder / f"v.{suffix}").written == 1
+    assert (folder / f"v.{suffix}").stat().st_size > 0
+
+
+def test_a_bundle_in_a_folder_that_is_not_utf8_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / os.fsdecode(b"\xe9") / "bundle")
+    with pytest.raises(BundleError, match=r"\\xe9/bundle: the folder's name is not UTF-8; rename it"):
+        LowClip.open(bundle)
+    link = tmp_path / "link"
+    link.symlink_to(bundle)
+    with pytest.raises(BundleError, match="not UTF-8"):
+        LowClip.open(link)
 
 
 def test_a_name_in_bytes_can_be_written() -> None:
