@@ -52,6 +52,7 @@ def test_the_reason_why_a_photo_cannot_be_read_can_be_written(
 def test_embeddings_are_written_below_a_folder_that_is_not_utf8(
     suffix: str, tiny_clip: LowClip, photos: dict[str, Path], tmp_path: Path
 ) -> None:
+    pytest.importorskip("pyarrow")
     folder = tmp_path / os.fsdecode(b"\xe9")
     folder.mkdir()
     assert embed_images_to(tiny_clip, [str(photos["göy"])], folder / f"v.{suffix}").written == 1
