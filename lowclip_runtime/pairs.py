@@ -11,6 +11,7 @@ from lowclip_runtime.tab_separated import cell_problem, numbered_rows, refuse
 from lowclip_runtime.text import TYPOGRAPHIC
 
 COLUMNS = ("image", "caption", "lang", "split", "caption_id")
+_ENDS_A_CELL = frozenset("\t\r\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +54,28 @@ def read_pairs(
 
 
 def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
-    """Write `pairs` so that `read_pairs` gives them back.
+    """Write `pairs` so that `read_pairs` gives them back, with single spaces in all but the names of images.
 
     Raises:
         DatasetError: a field holds what could not be read again; its image is named, and nothing is written.
     """
     lines = ["\t".join(COLUMNS)]
     for p in pairs:
-        fields = [" ".join(f.split()) for f in (p.image, p.caption, p.lang, p.split, p.caption_id)]
-        for column, problem in zip(COLUMNS, map(cell_problem, fields), strict=True):
+        fields = [p.image, *(" ".join(f.split()) for f in (p.caption, p.lang, p.split, p.caption_id))]
+        problems = [_name_problem(p.image), *map(cell_problem, fields[1:])]
+        for column, problem in zip(COLUMNS, problems, strict=True):
             if problem:
                 raise DatasetError(
                     f"a pair of the image {p.image[:60]!r}: its {column} {problem}; correct it"
                 )
         lines.append("\t".join(fields))
     Path(path).write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _name_problem(image: str) -> str:
+    if not _ENDS_A_CELL.isdisjoint(image):
+        return f"{image[:60]!r} holds a tab or a line break, which ends a cell"
+    return cell_problem(image)
 
 
 def numbered_pairs(path: Path, on_bad_row: Callable[[str], None] = refuse) -> Iterator[tuple[int, Pair]]:

@@ -5,6 +5,7 @@ Which file may stand in which split is `leaks.py`.
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def _check_all(folder: Path, names: Iterable[str]) -> list[_Checked]:
 
 
 def _check(folder: Path, name: str) -> _Checked:
-    if " ".join(name.split()) != name or not name.isprintable():
+    if not all(one.isprintable() or unicodedata.category(one) == "Zs" for one in name):  # a space of any kind
         return _Checked(name, reason="its name has characters that pairs.tsv cannot hold; rename it")
     try:
         if not (folder / name).is_file():

@@ -14,6 +14,7 @@ from lowclip_runtime.errors import DatasetError
 from lowclip_runtime.pairs import Pair, write_pairs
 from lowclip_train.cli import main
 from lowclip_train.dataset import read_dataset, write_dataset
+from lowclip_train.image_check import check_images
 from lowclip_train.leaks import check_sources
 from lowclip_train.make_dataset import FORMATS, Wanted, make_dataset
 from lowclip_train.prepare import exclude, places, read_flickr30k
@@ -236,6 +237,18 @@ def test_what_is_left_out_is_a_line_whatever_its_name(tmp_path: Path) -> None:
     arguments = ["prepare", "folder", str(tmp_path / "in"), str(tmp_path / "out"), "--skip-missing"]
     told = CliRunner().invoke(main, arguments).stderr.splitlines()
     assert len(told) == 2 and r"two\nlines.png" in told[1] and r"\x1b[2Jgone.png" in told[0]
+
+
+def test_images_keep_the_spaces_in_their_names(tmp_path: Path) -> None:
+    """A Mac's screenshots have a narrow one before PM."""
+    (tmp_path / "in/dogs").mkdir(parents=True)
+    names = ["Shot 3.04\u202fPM.png", "two  spaces.png"]
+    for number, name in enumerate(names):
+        (tmp_path / "in/dogs" / name).write_bytes(png(number))
+    make_dataset("folder", tmp_path / "in", tmp_path / "out")
+    made = read_dataset(tmp_path / "out")
+    assert [pair.image for pair in made.pairs] == [f"dogs/{name}" for name in names]
+    assert check_images(tmp_path / "in", made.pairs)[0] == made.pairs
 
 
 def test_where_all_is_left_out_it_is_told_why(tmp_path: Path) -> None:

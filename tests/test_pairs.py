@@ -102,6 +102,20 @@ def test_lines_that_cannot_be_rows_may_be_left_out_but_not_a_header(tmp_path: Pa
         read_pairs(path, on_bad_row=problems.append)
 
 
+def test_the_name_of_an_image_is_kept(tmp_path: Path) -> None:
+    """As a Mac names screenshots, with a narrow space before PM."""
+    images = ["two  spaces.jpg", "Screenshot 3.04\u202fPM.png", " a\xa0.jpg", "a/b .jpg"]
+    write_pairs(tmp_path / "p.tsv", [Pair(image, "it") for image in images])
+    assert [pair.image for pair in read_pairs(tmp_path / "p.tsv")] == images
+
+
+@pytest.mark.parametrize("image", ["a\tb.jpg", "a\nb.jpg", "a\rb.jpg"])
+def test_the_name_of_an_image_that_ends_a_cell_is_not_written(tmp_path: Path, image: str) -> None:
+    with pytest.raises(DatasetError, match=r"its image .* holds a tab or a line break, which ends a cell"):
+        write_pairs(tmp_path / "p.tsv", [Pair(image, "it")])
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("caption", ["i\0t", "x" * 131_073])
 def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, caption: str) -> None:
     path = tmp_path / "p.tsv"
