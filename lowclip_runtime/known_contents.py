@@ -15,7 +15,7 @@ _RECENT = 8192  # photos added one by one before they are put among the others
 
 
 class KnownContents:
-    """Ids of photos by SHA-256; for several threads.
+    """Ids of photos by the hash of their content; for several threads.
 
     It goes by Python's own hash of the hash, and is not told what is removed or replaced: look at what it finds.
     """

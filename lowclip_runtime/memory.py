@@ -1,7 +1,7 @@
 """How much memory this process may still take, by the system and its container, and a budget to share it.
 
 Decoding is what needs it: a photo's pixels take a hundred times the bytes of its file. What one image will
-take is `preprocess.py`'s affair.
+take is `decode_cost.py`'s affair.
 """
 
 import contextlib

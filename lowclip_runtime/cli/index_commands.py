@@ -1,4 +1,4 @@
-"""The subcommands of an index: `index` fills it from a gallery, `search` asks it."""
+"""The subcommands of an index: `index` fills it from a gallery, `search` and `duplicates` ask it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
