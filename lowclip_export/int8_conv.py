@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode, QuantType
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from lowclip_export.onnx_edit import GraphEdit, attributes, consumers, producers
+from lowclip_export.onnx_edit import CONTRIB, GraphEdit, attributes, consumers, producers
 from lowclip_export.quantization_math import bias_correction, quantize_symmetric, symmetric_scale
 from lowclip_export.recipe import ConvRecipe, Operators
 from lowclip_export.statistics import ActivationStatistics, Calibration
@@ -38,14 +39,13 @@ def int8_convolutions(
     model: onnx.ModelProto, recipe: ConvRecipe, calibration: Calibration
 ) -> onnx.ModelProto:
     """Quantize everything up to the pooled features; the projection stays float."""
-    model = _with_pooling_operators(_with_node_names(onnx.shape_inference.infer_shapes(model)))
+    model = _with_pooling_operators(_with_node_names(_with_inner_shapes(model)))
     kept = {*recipe.keep_float, *(_stem(model) if recipe.float_stem else ())}
     nodes = [node for node in quantized_nodes(model, recipe.operators) if node.output[0] not in kept]
     statistics = calibration.of(_activations(model, nodes))
     ranges = _ranges(nodes, statistics, recipe)
     rounded, overrides = _rounded_weights(model, {node.output[0] for node in nodes}, statistics, recipe)
-    inferred = onnx.shape_inference.infer_shapes(rounded)
-    quantized = _rewritten(inferred, nodes, ranges, overrides, recipe.operators)
+    quantized = _rewritten(_with_inner_shapes(rounded), nodes, ranges, overrides, recipe.operators)
     return quantized if recipe.operators == "standard" else pooled_before_activation(quantized)
 
 
@@ -97,6 +97,23 @@ def quantized_nodes(model: onnx.ModelProto, operators: Operators) -> list[onnx.N
         and node.input[0] in four_dimensional
         and not (node.op_type in _ACTIVATIONS and (len(used_by[node.input[0]]) > 1 or node.input[0] in given))
     ]
+
+
+def _with_inner_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that tells the shape of each inner tensor, also behind operators that are onnxruntime's own.
+
+    ONNX knows none of these and would stop there. Those that a float image tower has, GELU and attention, give the
+    shape that they read first.
+    """
+    known = copy.deepcopy(model)
+    for node in known.graph.node:
+        if node.domain == CONTRIB:
+            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1]))
+    shapes = onnx.shape_inference.infer_shapes(known).graph.value_info
+    del known.graph.node[:], known.graph.value_info[:]
+    known.graph.node.extend(model.graph.node)
+    known.graph.value_info.extend(shapes)
+    return known
 
 
 def _stem(model: onnx.ModelProto) -> list[str]:

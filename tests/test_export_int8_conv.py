@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from tiny_graphs import constants_of, graph
 
 from lowclip_export.int8_conv import int8_convolutions, pooled_before_activation, weight_limit
-from lowclip_export.onnx_edit import run_graph
+from lowclip_export.onnx_edit import CONTRIB, run_graph
 from lowclip_export.recipe import FULL_RANGE, NEVER_SATURATES, OPERATORS_CHOICES, ConvRecipe, Operators
 from lowclip_export.statistics import Calibration
 
@@ -189,6 +189,29 @@ def test_what_an_activation_and_others_read_keeps_what_is_below_zero(operators: 
     recipe = ConvRecipe(ranges="min-max", float_stem=False, operators=operators)
     ((found,),) = run_graph(int8_convolutions(model, recipe, calibrated(model, pixels)), [{"x": pixels}])
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("op", ["Gelu", "FastGelu"])
+def test_convolutions_behind_an_operator_of_onnxruntimes_own_are_quantized(op: str):
+    """ONNX infers no shape of its output, nor of anything behind it; FastViT and RepViT begin with one."""
+    generator = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node(op, ["c"], ["g"], domain=CONTRIB),
+        helper.make_node("Conv", ["g", "w2"], ["d"]),
+        helper.make_node("Add", ["d", "g"], ["s"]),
+        helper.make_node("GlobalAveragePool", ["s"], ["y"]),
+    ]
+    shapes = {"w": (4, 3, 1, 1), "w2": (4, 4, 1, 1)}
+    constants = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    ends = [[(name, TensorProto.FLOAT, ["batch", *of])] for name, of in (("x", (3, 8, 8)), ("y", (4, 1, 1)))]
+    model, pixels = graph(nodes, *ends, constants), generator.normal(size=(9, 3, 8, 8)).astype(np.float32)
+    ((expected,),) = run_graph(model, [{"x": pixels}])
+    quantized = int8_convolutions(model, ConvRecipe(ranges="min-max"), calibrated(model, pixels))
+    ((found,),) = run_graph(quantized, [{"x": pixels}])
+    assert [node.output[0] for node in quantized.graph.node if node.op_type == "Conv"] == ["c"]  # the stem
+    assert [node.op_type for node in quantized.graph.node if node.domain == CONTRIB].count(op) == 1
+    assert 0 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_grouped_but_not_depthwise_convolutions_stay_under_the_limit():

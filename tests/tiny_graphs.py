@@ -5,6 +5,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from lowclip_export.onnx_edit import CONTRIB
+
+OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid(CONTRIB, 1)]
+
 
 def graph(nodes, inputs, outputs, constants) -> onnx.ModelProto:  # type: ignore[no-untyped-def]
     made = helper.make_graph(
@@ -14,7 +18,7 @@ def graph(nodes, inputs, outputs, constants) -> onnx.ModelProto:  # type: ignore
         [helper.make_tensor_value_info(*one) for one in outputs],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)])
+    model = helper.make_model(made, opset_imports=OPSETS)
     model.ir_version = 8
     onnx.checker.check_model(model)
     return model
