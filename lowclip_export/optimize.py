@@ -29,10 +29,13 @@ def optimize_text(model: onnx.ModelProto, config: dict[str, Any]) -> onnx.ModelP
     Query, key and value stay three products in front of a MultiHeadAttention, each to be quantized by itself.
 
     Args:
-        config: the Hugging Face `config.json` of the text encoder.
+        config: the Hugging Face `config.json` of the text encoder. Where heads and width are not told in BERT's words,
+            or do not divide, they are taken from the graph.
     """
     heads = int(config.get("num_attention_heads") or config.get("n_heads") or 0)
     width = int(config.get("hidden_size") or config.get("dim") or 0)
+    if not heads or not width or width % heads:
+        heads = width = 0
     return _slim(_fused(model, "bert", heads=heads, width=width))
 
 

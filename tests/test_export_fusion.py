@@ -166,6 +166,27 @@ def test_rms_norm_stays_in_operators_of_the_standard() -> None:
     np.testing.assert_allclose(next(run_graph(graph, [feed]))[0], expected, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "bloom", "hidden_size": 32, "n_layer": 1, "n_head": 2},
+        {
+            "model_type": "qwen3", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 3,
+            "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 64,
+        },
+    ],
+    ids=lambda config: config["model_type"],
+)  # fmt: skip
+def test_heads_may_be_told_otherwise_or_not_divide_the_width(config: dict[str, object]) -> None:
+    encoder, width = build_text_encoder({**config, "vocab_size": 50})
+    tower = TextTower(encoder, nn.Linear(width, 8), "mean").eval()
+    graph = optimize_text(text_graph(tower, 50), encoder.config.to_dict())
+    feed = {"input_ids": np.arange(5)[None], "attention_mask": np.ones((1, 5), np.int64)}
+    with torch.no_grad():
+        expected = tower(*map(torch.from_numpy, feed.values())).numpy()
+    np.testing.assert_allclose(next(run_graph(graph, [feed]))[0], expected, atol=TOLERANCE)
+
+
 def test_smoothing_is_free_behind_normalizations_and_attention(tower_and_size: tuple[Unit, int]) -> None:
     tower, size_px = tower_and_size
     model, feed = graph_of(tower, size_px), {"pixel_values": pixels(size_px)}
