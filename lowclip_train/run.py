@@ -48,6 +48,7 @@ from lowclip_train.precision import grad_scaler, pick_device
 from lowclip_train.schedule import Schedule
 from lowclip_train.stages import PlannedStage, check_stages, plan_stages
 from lowclip_train.starting_model import starting_model
+from lowclip_train.strided_pointwise import keep_off_broken_kernel
 from lowclip_train.teacher import Teacher
 from lowclip_train.teacher_embeds import TeacherEmbeds
 from lowclip_train.training_state import Resumable
@@ -128,6 +129,7 @@ def prepare_run(config: TrainConfig, folder: Path, processes: Processes | None =
     check_sources(datasets)
     start = starting_model(config, cache)
     model = start.model.to(processes.device)
+    keep_off_broken_kernel(model.image_tower.encoder)
     tokenizer = Tokenizer(start.tokenizer_path, start.text)
     training = training_images(datasets, tokenizer)
     images, source_rows = training.images, training.source_rows
