@@ -15,8 +15,15 @@ import_torchvision()
 
 from timm.models import group_parameters  # noqa: E402
 
-_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks)\.(\d+)\.")
-_EMBEDDINGS = re.compile(r"^(embeddings|embeddings_project|embed_tokens|shared|wte|wpe)\.")
+# the last four are those of ALBERT, whose layers share their weights, and of XLM
+_LAYER = re.compile(
+    r"(?:^|\.)(?:layer|layers|h|block|blocks|albert_layer_groups|attentions|ffns|layer_norm[12])\.(\d+)\."
+)
+# with what widens them, in ELECTRA before the encoder and in RemBERT and ALBERT inside; and those of XLM and XLNet
+_EMBEDDINGS = re.compile(
+    r"^(embeddings|embeddings_project|encoder\.embedding_hidden_mapping_in|embed_tokens|shared|wte|wpe|"
+    r"position_embeddings|lang_embeddings|layer_norm_emb|word_embedding)\."
+)
 
 
 def layer_scales(encoder: nn.Module, decay: float) -> dict[str, float]:

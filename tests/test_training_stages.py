@@ -140,13 +140,39 @@ def test_layers_that_timm_cannot_tell_apart_have_no_decay() -> None:
     assert set(layer_scales(net, 1.0).values()) == {1.0}
 
 
-def test_what_widens_the_embeddings_of_electra_learns_as_they_do() -> None:
-    electra, _ = build_text_encoder(
-        {"model_type": "electra", "vocab_size": 10, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 2,
+@pytest.mark.parametrize(
+    ("kind", "widens"),
+    [
+        ("electra", "embeddings_project"),
+        ("rembert", "encoder.embedding_hidden_mapping_in"),
+        ("albert", "encoder.embedding_hidden_mapping_in"),
+    ],
+)
+def test_what_widens_embeddings_learns_as_they_do(kind: str, widens: str) -> None:
+    width = "input_embedding_size" if kind == "rembert" else "embedding_size"
+    encoder, _ = build_text_encoder(
+        {"model_type": kind, "vocab_size": 10, width: 4, "hidden_size": 8, "num_hidden_layers": 2,
          "num_attention_heads": 2, "intermediate_size": 8}
     )  # fmt: skip
-    scales = layer_scales(electra, 0.5)
-    assert scales["embeddings_project.weight"] == scales["embeddings.word_embeddings.weight"] == 0.125
+    scales = layer_scales(encoder, 0.5)
+    lowest = 0.25 if kind == "albert" else 0.125  # whose layers are one, run several times
+    assert scales[f"{widens}.weight"] == scales["embeddings.word_embeddings.weight"] == lowest
+    assert scales["embeddings.LayerNorm.weight"] == lowest
+    assert max(scales.values()) == 0.5
+
+
+def test_layers_of_xlm_and_embeddings_of_xlnet_are_known() -> None:
+    sizes = {"vocab_size": 10, "n_heads": 2, "n_layers": 2}
+    scales = layer_scales(build_text_encoder({"model_type": "xlm", "emb_dim": 8, **sizes})[0], 0.5)
+    kinds = ("attentions.{}.q_lin", "layer_norm1.{}", "ffns.{}.lin1", "layer_norm2.{}")
+    for layer, expected in ((0, 0.25), (1, 0.5)):
+        assert {scales[f"{kind.format(layer)}.weight"] for kind in kinds} == {expected}
+    assert {scales[f"{name}.weight"] for name in ("embeddings", "position_embeddings", "layer_norm_emb")} == {
+        0.125
+    }
+    sizes = {"vocab_size": 10, "n_head": 2, "n_layer": 2}
+    xlnet, _ = build_text_encoder({"model_type": "xlnet", "d_model": 8, "d_inner": 8, **sizes})
+    assert layer_scales(xlnet, 0.5)["word_embedding.weight"] == 0.125
 
 
 @pytest.mark.parametrize(
