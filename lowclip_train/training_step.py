@@ -227,7 +227,7 @@ def _move(run: Run, step: int, total: Tensor, encodings: Sequence[Encoding]) -> 
         [p for name, p in named if is_of_encoder(name)], [p for name, p in named if not is_of_encoder(name)]
     )
     state.scaler.unscale_(run.optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(state.parameters.values(), 1.0)
     if not state.scaler.is_enabled():  # which leaves out such a step by itself, and tries a smaller scale
         check_finite(f"the norm of the gradient at step {step}", norm)
     state.scaler.step(run.optimizer)

@@ -141,6 +141,15 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights(
     assert all(torch.equal(before[name], tensor) for name, tensor in run.model.state_dict().items())
 
 
+def test_the_gradient_of_all_that_trains_is_clipped(tmp_path: Path) -> None:
+    """SigLIP's bias, which is the objective's and not the model's, is a part of it."""
+    run = prepare_run(replace(tiny_config(tmp_path), objective=ObjectiveConfig(loss="siglip")), tmp_path)
+    run.state.parameters["objective.logit_bias"].data.fill_(5.0)  # wrong of nearly all pairs
+    train_step(run, 0, list(range(8)))
+    gradients = [p.grad.flatten() for p in run.state.parameters.values() if p.grad is not None]
+    assert torch.cat(gradients).norm().item() == pytest.approx(1.0, rel=1e-4)
+
+
 @pytest.mark.parametrize("has_val", [True, False])
 def test_weights_that_the_last_step_ruined_are_not_kept(tmp_path: Path, has_val: bool) -> None:
     config = tiny_config(tmp_path, epochs=1, batch_size=8, learning_rate_projection=1e30)
