@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """A text teacher: the mean-pooled student is drawn to the teacher's vector of the same or the parallel text.
+    """A text teacher: the student's pooled vector is drawn to the teacher's mean of the same or the parallel text.
 
     Attributes:
         teacher: hub name or local folder of the text encoder to follow; its width must be the student's.
