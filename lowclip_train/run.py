@@ -229,9 +229,8 @@ def _parallel_captions(config: TrainConfig, tokenizer: Tokenizer) -> list[Captio
     for path in config.distillation.parallel:
         pairs = read_pairs(path)
         english = Counter(p.image for p in pairs if p.lang == "en")
-        captions += tokenize(
-            [p if english[p.image] > 1 else Pair(p.image, p.caption, p.lang) for p in pairs], tokenizer
-        )
+        told = [p if english[p.image] > 1 else Pair(p.image, p.caption, p.lang) for p in pairs]
+        captions += tokenize(told, tokenizer)
     return captions
 
 
