@@ -96,7 +96,7 @@ class Index:
                 with another choice of `vectors` or `dims`, or it cannot be read or made there.
         """
         path = index_folder(path)
-        if not isinstance(clip, LowClip):
+        if not isinstance(getattr(clip, "bundle_id", None), str):  # what wraps a model may stand in for it
             raise InputError(f"clip must be what LowClip.open gives, not {clip!r}")
         check_vectors(vectors)
         check_dims(dims, clip.dims)
