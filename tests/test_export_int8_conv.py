@@ -170,15 +170,14 @@ def pooled_stem() -> onnx.ModelProto:
     return graph(nodes, inputs, outputs, constants)
 
 
-@pytest.mark.parametrize("operators", OPERATORS_CHOICES)
-def test_what_an_activation_and_others_read_keeps_what_is_below_zero(operators: Operators):
-    """A block of Xception: its branch begins with a ReLU, and its shortcut has none."""
-    generator = np.random.default_rng(2)
+def residual_block(activation: str, shortcut: str, seed: int, domain: str = ""):
+    """Convolutions c and d with activation a between them, and d added to `shortcut`; its pixels, and what it gives."""
+    generator = np.random.default_rng(seed)
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"]),
-        helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("Conv", ["r", "w2"], ["d"]),
-        helper.make_node("Add", ["d", "c"], ["s"]),
+        helper.make_node(activation, ["c"], ["a"], domain=domain),
+        helper.make_node("Conv", ["a", "w2"], ["d"]),
+        helper.make_node("Add", ["d", shortcut], ["s"]),
         helper.make_node("GlobalAveragePool", ["s"], ["y"]),
     ]
     shapes = {"w": (4, 3, 1, 1), "w2": (4, 4, 1, 1)}
@@ -186,6 +185,13 @@ def test_what_an_activation_and_others_read_keeps_what_is_below_zero(operators: 
     ends = [[(name, TensorProto.FLOAT, ["batch", *of])] for name, of in (("x", (3, 8, 8)), ("y", (4, 1, 1)))]
     model, pixels = graph(nodes, *ends, constants), generator.normal(size=(9, 3, 8, 8)).astype(np.float32)
     ((expected,),) = run_graph(model, [{"x": pixels}])
+    return model, pixels, expected
+
+
+@pytest.mark.parametrize("operators", OPERATORS_CHOICES)
+def test_what_an_activation_and_others_read_keeps_what_is_below_zero(operators: Operators):
+    """A block of Xception: its branch begins with a ReLU, and its shortcut has none."""
+    model, pixels, expected = residual_block("Relu", shortcut="c", seed=2)
     recipe = ConvRecipe(ranges="min-max", float_stem=False, operators=operators)
     ((found,),) = run_graph(int8_convolutions(model, recipe, calibrated(model, pixels)), [{"x": pixels}])
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
@@ -194,19 +200,7 @@ def test_what_an_activation_and_others_read_keeps_what_is_below_zero(operators: 
 @pytest.mark.parametrize("op", ["Gelu", "FastGelu"])
 def test_convolutions_behind_an_operator_of_onnxruntimes_own_are_quantized(op: str):
     """ONNX infers no shape of its output, nor of anything behind it; FastViT and RepViT begin with one."""
-    generator = np.random.default_rng(3)
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"]),
-        helper.make_node(op, ["c"], ["g"], domain=CONTRIB),
-        helper.make_node("Conv", ["g", "w2"], ["d"]),
-        helper.make_node("Add", ["d", "g"], ["s"]),
-        helper.make_node("GlobalAveragePool", ["s"], ["y"]),
-    ]
-    shapes = {"w": (4, 3, 1, 1), "w2": (4, 4, 1, 1)}
-    constants = {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    ends = [[(name, TensorProto.FLOAT, ["batch", *of])] for name, of in (("x", (3, 8, 8)), ("y", (4, 1, 1)))]
-    model, pixels = graph(nodes, *ends, constants), generator.normal(size=(9, 3, 8, 8)).astype(np.float32)
-    ((expected,),) = run_graph(model, [{"x": pixels}])
+    model, pixels, expected = residual_block(op, shortcut="a", seed=3, domain=CONTRIB)
     quantized = int8_convolutions(model, ConvRecipe(ranges="min-max"), calibrated(model, pixels))
     ((found,),) = run_graph(quantized, [{"x": pixels}])
     assert [node.output[0] for node in quantized.graph.node if node.op_type == "Conv"] == ["c"]  # the stem
